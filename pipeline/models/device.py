@@ -1,0 +1,35 @@
+"""Which device and number format the models run on."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@cache
+def device() -> str:
+    """ "cuda" where torch sees a GPU, else "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@cache
+def best_dtype() -> str:
+    """bfloat16 where the processor computes in it; on older GPUs float16; else float32."""
+    import torch
+
+    if device() == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch type of a config's `dtype`."""
+    import torch
+
+    chosen: torch.dtype = getattr(torch, best_dtype() if name == "auto" else name)
+    return chosen

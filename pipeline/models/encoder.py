@@ -1,0 +1,96 @@
+"""The bi-encoder: its protocol, sentence-transformers behind it, and the vectors kept so that none is made twice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import polars as pl
+
+from pipeline.config import Dense
+from pipeline.models import sources
+from pipeline.models.device import device, torch_dtype
+from pipeline.models.hashed import HashedEncoder
+from pipeline.store import Store, digest
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["query", "label"]
+
+
+class Encoder(Protocol):
+    """Texts to unit vectors."""
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """(n, dim) float32, unit rows, in the texts' order."""
+        ...
+
+
+class SentenceEncoder:
+    """A sentence-transformers model: its own folder as it is, or a plain language model with pooling put on it."""
+
+    def __init__(self, folder: Path, spec: Dense) -> None:
+        self.spec = spec
+        self.model = load(folder, spec)
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """See `Encoder`. sentence-transformers sorts by length, so that a batch pads little."""
+        vectors: np.ndarray = self.model.encode(
+            list(texts),
+            batch_size=self.spec.batch_size,
+            normalize_embeddings=True,
+            show_progress_bar=True,
+            convert_to_numpy=True,
+        )
+        return np.asarray(vectors, dtype=np.float32)
+
+
+def load(folder: Path, spec: Dense) -> SentenceTransformer:
+    """The sentence-transformers model in `folder`, in eval mode, on the best device. Safetensors only, no code from it."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    where = device()
+    arguments = {"dtype": torch_dtype(spec.dtype), "use_safetensors": True}
+    if (folder / "modules.json").is_file():
+        model = SentenceTransformer(str(folder), device=where, trust_remote_code=False, model_kwargs=arguments)
+    else:
+        body = Transformer(str(folder), max_seq_length=spec.max_tokens, model_kwargs=arguments)
+        model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), spec.pooling)], device=where)
+    model.max_seq_length = spec.max_tokens
+    return model
+
+
+class KeptEncoder:
+    """The encoder of a spec, whose vectors are kept by weights, settings and texts; it loads only when one is missing."""
+
+    def __init__(self, spec: Dense, store: Store) -> None:
+        self.spec, self.store = spec, store
+        self._loaded: Encoder | None = None
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """See `Encoder`."""
+        if self.spec.weights == sources.HASHED:
+            return HashedEncoder().encode(texts, kind)
+        folder = sources.resolve(self.spec.weights)
+        inputs = {
+            "weights": sources.fingerprint(folder),
+            "spec": self.spec.model_dump(exclude={"weights", "batch_size", "top_k"}),
+            "device": device(),
+            "kind": kind,
+            "texts": digest(list(texts)),
+        }
+        return self.store.keep(f"vectors-{kind}", inputs, lambda: self._make(folder, texts, kind))["vector"].to_numpy()
+
+    def _make(self, folder: Path, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
+        if self._loaded is None:
+            self._loaded = SentenceEncoder(folder, self.spec)
+        log.info("encoding %d %s texts", len(texts), kind)
+        vectors = self._loaded.encode(texts, kind)
+        return pl.DataFrame({"vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))})

@@ -1,0 +1,152 @@
+"""The judge: its protocol, the tokens that answer it, and the scores kept chunk by chunk.
+
+A judge is asked prompts and a closed list of options, and says how probable the model finds each option as the very next
+token. The engines differ in how they run the model; `chat` and `option_ids` are the same for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from tqdm.auto import tqdm
+
+from pipeline import prompts as texts
+from pipeline.config import Judge as Spec
+from pipeline.errors import InputError
+from pipeline.models import sources
+from pipeline.models.device import best_dtype
+from pipeline.models.hashed import HashedJudge
+from pipeline.store import Store
+
+log = logging.getLogger(__name__)
+
+HEAD = 64  # tokens that a cut prompt keeps of its beginning: the system's turn and the topic
+
+
+class Judge(Protocol):
+    """Prompts to log-probabilities of options."""
+
+    def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
+        """(n, n_options) float32: natural log-probability of each option as the first token of the answer."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine."""
+        ...
+
+
+class Chat:
+    """A model's tokenizer with its chat template: prompts to token ids, options to the single tokens that answer them."""
+
+    def __init__(self, folder: Path, max_tokens: int) -> None:
+        from transformers import AutoTokenizer
+
+        self.folder, self.max_tokens = folder, max_tokens
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if not self.tokenizer.chat_template:
+            raise InputError(folder, found="a tokenizer without a chat template", wanted="an instruction-tuned model",
+                             remedy="Take an -Instruct model for the judge.")  # fmt: skip
+
+    def encode(self, prompt: str) -> list[int]:
+        """The token ids of the whole conversation, up to where the answer begins.
+
+        A prompt longer than the model's window loses the middle of its question, never its candidates or its instruction.
+        """
+        ids = self._ids(self.text(prompt))
+        if len(ids) <= self.max_tokens - 1:
+            return ids
+        log.warning("a prompt of %d tokens is cut to %d", len(ids), self.max_tokens - 1)
+        return ids[:HEAD] + ids[HEAD + 1 - self.max_tokens :]
+
+    def text(self, prompt: str) -> str:
+        """The conversation as the chat template writes it."""
+        turns = [{"role": "system", "content": texts.JUDGE_SYSTEM}, {"role": "user", "content": prompt}]
+        written: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return written
+
+    def option_ids(self, options: Sequence[str]) -> list[int]:
+        """The token with which the template really continues when the answer is that option.
+
+        " B" and "B" are different tokens, and which one follows is the template's affair: so each option is written behind a
+        real conversation and the tokens are compared. Raises `InputError` where an option is not exactly one token more, or
+        two options begin alike.
+        """
+        prompt = self.text("?")
+        before, ids = self._ids(prompt), []
+        for option in options:
+            after = self._ids(prompt + option)
+            if after[: len(before)] != before or len(after) != len(before) + 1:
+                raise InputError(self.folder, found=f"option {option!r} continues the chat template with {after[len(before):]}",
+                                 wanted="exactly one token", remedy="Take a model whose tokenizer has it.")  # fmt: skip
+            ids.append(after[-1])
+        if len(set(ids)) < len(ids):
+            raise InputError(self.folder, found=f"options {list(options)} share tokens", wanted="one token each", remedy="")
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+
+def start(folder: Path, spec: Spec) -> Judge:
+    """The engine that `spec` names, loaded."""
+    if spec.engine == "vllm":
+        from pipeline.models.vllm_engine import VllmJudge
+
+        return VllmJudge(folder, spec)
+    from pipeline.models.transformers_engine import TransformersJudge
+
+    return TransformersJudge(folder, spec)
+
+
+class KeptJudge:
+    """The judge of a spec, whose answers are kept chunk by chunk; an engine starts only when a chunk is missing.
+
+    A killed run therefore goes on where it stopped.
+    """
+
+    def __init__(self, spec: Spec, store: Store) -> None:
+        self.spec, self.store = spec, store
+        self._engine: Judge | None = None
+
+    def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
+        """See `Judge`."""
+        if self.spec.engine == "hashed":
+            return HashedJudge().logprobs(prompts, options)
+        folder = sources.resolve(self.spec.weights)
+        settings = {
+            "weights": sources.fingerprint(folder),
+            "engine": self.spec.engine,
+            "engine_args": self.spec.engine_args,
+            "dtype": best_dtype() if self.spec.dtype == "auto" else self.spec.dtype,
+            "max_tokens": self.spec.max_tokens,
+            "system": texts.JUDGE_SYSTEM,
+            "options": list(options),
+        }
+        parts = []
+        with tqdm(total=len(prompts), unit="prompt", desc="judge", disable=None) as bar:
+            for at in range(0, len(prompts), self.spec.chunk):
+                chunk = list(prompts[at : at + self.spec.chunk])
+                kept = self.store.keep("judge", settings | {"prompts": chunk}, lambda: self._ask(folder, chunk, options))  # noqa: B023
+                parts.append(kept["logprobs"].to_numpy())
+                bar.update(len(chunk))
+        return np.concatenate(parts) if parts else np.empty((0, len(options)), np.float32)
+
+    def _ask(self, folder: Path, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
+        if self._engine is None:
+            self._engine = start(folder, self.spec)
+        answers = self._engine.logprobs(prompts, options)
+        if answers.shape != (len(prompts), len(options)) or not np.isfinite(answers).all():
+            raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")
+        return pl.DataFrame({"logprobs": pl.Series(answers, dtype=pl.Array(pl.Float32, len(options)))})
+
+    def close(self) -> None:
+        """Stop the engine, if one was started."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None

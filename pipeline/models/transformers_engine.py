@@ -1,0 +1,59 @@
+"""The reference engine: plain transformers, length-sorted batches, the last position's log-softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import Judge as Spec
+from pipeline.models.device import device, torch_dtype
+from pipeline.models.judge import Chat
+
+BATCH_TOKENS = 4096  # padding included
+
+
+class TransformersJudge:
+    """A causal language model in this process."""
+
+    def __init__(self, folder: Path, spec: Spec) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.chat = Chat(folder, spec.max_tokens)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch_dtype(spec.dtype), use_safetensors=True, trust_remote_code=False
+        )
+        self.model = model.to(device()).eval()
+
+    def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
+        """See `Judge`."""
+        import torch
+
+        wanted = self.chat.option_ids(options)
+        ids = [self.chat.encode(prompt) for prompt in prompts]
+        answers = np.empty((len(ids), len(options)), dtype=np.float32)
+        for batch in _batches([len(one) for one in ids]):
+            longest = len(ids[batch[0]])
+            rows = torch.tensor([[0] * (longest - len(ids[i])) + ids[i] for i in batch], device=self.model.device)
+            lengths = torch.tensor([len(ids[i]) for i in batch], device=self.model.device)
+            mask = (torch.arange(longest, device=rows.device) >= (longest - lengths)[:, None]).long()
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            with torch.inference_mode():
+                logits = self.model(rows, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
+                answers[batch] = logits.float().log_softmax(-1)[:, wanted].cpu().numpy()
+        return answers
+
+    def close(self) -> None:
+        """Free the model."""
+        del self.model
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices, longest first, in batches whose padded size stays under BATCH_TOKENS."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(i)
+    return batches

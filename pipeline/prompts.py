@@ -1,0 +1,64 @@
+"""Every byte that a model reads, as pure functions of strings, with the why of each choice.
+
+The chat template around a judge's prompt is the model's own and is applied in `models/judge.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+# One letter an option. Single capitals are single tokens in every tokenizer that we met, and the judge checks that.
+OPTIONS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+YES, NO = "Yes", "No"
+
+JUDGE_SYSTEM = "You are an experienced maths teacher who knows which misconception leads a pupil to which wrong answer."
+
+
+def tidy(text: str) -> str:
+    """White space folded: line ends inside LaTeX carry no meaning and cost tokens."""
+    return " ".join(text.split())
+
+
+def lexical_query(query: Mapping[str, str]) -> str:
+    """All that is known, as bare text: a lexical retriever weighs words, and field names would only be noise."""
+    return tidy(" ".join(query[field] for field in ("construct", "subject", "question", "correct", "wrong")))
+
+
+def dense_query(query: Mapping[str, str]) -> str:
+    """The query's text for the bi-encoder: what the answers of one question share comes first, the wrong answer last."""
+    return tidy(
+        f"{query['construct']} ({query['subject']}). {query['question']} "
+        f"Correct answer: {query['correct']} Wrong answer: {query['wrong']}"
+    )
+
+
+def dense_label(label: str) -> str:
+    """A misconception's text for the bi-encoder."""
+    return tidy(label)
+
+
+def _question(query: Mapping[str, str]) -> str:
+    """What every prompt of a question opens with, so that an engine with prefix caching reads it once."""
+    return (
+        f"Topic: {tidy(query['subject'])} - {tidy(query['construct'])}\n"
+        f"Question: {tidy(query['question'])}\n"
+        f"Correct answer: {tidy(query['correct'])}\n"
+        f"A pupil's wrong answer: {tidy(query['wrong'])}\n"
+    )
+
+
+def listwise(query: Mapping[str, str], labels: Sequence[str]) -> str:
+    """Lettered candidates, answered by one letter."""
+    lines = "\n".join(f"{letter}. {tidy(label)}" for letter, label in zip(OPTIONS, labels, strict=False))
+    return (
+        f"{_question(query)}\nWhich misconception explains the wrong answer best?\n{lines}\n"
+        f"Answer with one letter, {OPTIONS[0]} to {OPTIONS[len(labels) - 1]}."
+    )
+
+
+def pointwise(query: Mapping[str, str], label: str) -> str:
+    """One candidate, last in the prompt, answered by Yes or No."""
+    return (
+        f"{_question(query)}\nDoes this misconception explain the wrong answer? Answer {YES} or {NO}.\n"
+        f"Misconception: {tidy(label)}"
+    )

@@ -1,0 +1,20 @@
+"""Stage one: every retriever takes queries and the catalogue and gives a run."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from pipeline.config import Dense, Tfidf
+from pipeline.store import Store
+
+
+def retrieve(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf | Dense, store: Store) -> pl.DataFrame:
+    """The run of the retriever that `spec` names: its `top_k` labels for every query."""
+    if isinstance(spec, Tfidf):
+        from pipeline.retrieve import lexical
+
+        return lexical.search(queries, catalog, spec)
+    from pipeline.models.encoder import KeptEncoder
+    from pipeline.retrieve import dense
+
+    return dense.search(queries, catalog, KeptEncoder(spec, store), spec.top_k)

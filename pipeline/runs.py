@@ -1,0 +1,52 @@
+"""A run: what a stage thinks of (query, label) pairs. Casting, order, cuts and fusion are written here, once.
+
+The one tie rule: score down, then label_id up. A rank is derived from it and never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from pipeline.schema import QRELS, RUN, check
+
+ORDER = {"by": ["query_id", "score", "label_id"], "descending": [False, True, False]}
+
+
+def run(frame: pl.DataFrame) -> pl.DataFrame:
+    """Any frame with RUN's columns as a run: cast, in the one order, checked.
+
+    Raises `SchemaError` on a null, a NaN or a pair given twice.
+    """
+    cast = frame.select(pl.col(name).cast(dtype) for name, dtype in RUN.columns.items())
+    return check(cast.sort(**ORDER), RUN)  # type: ignore[arg-type]
+
+
+def ranked(a_run: pl.DataFrame) -> pl.DataFrame:
+    """The run with a column `rank`, from 1, inside each query."""
+    return a_run.sort(**ORDER).with_columns(  # type: ignore[arg-type]
+        (pl.int_range(pl.len(), dtype=pl.Int32).over("query_id") + 1).alias("rank")
+    )
+
+
+def top_k(a_run: pl.DataFrame, k: int) -> pl.DataFrame:
+    """The k best pairs of each query."""
+    return ranked(a_run).filter(pl.col("rank") <= k).drop("rank")
+
+
+def fuse(runs: Mapping[str, pl.DataFrame], k: int = 60) -> pl.DataFrame:
+    """Reciprocal rank fusion: the sum over runs of 1 / (k + rank).
+
+    Source: Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet ..." (SIGIR 2009); k = 60 there.
+    """
+    shares = [ranked(each).select(*QRELS.columns, score=1.0 / (k + pl.col("rank"))) for each in runs.values()]
+    return run(pl.concat(shares).group_by(list(QRELS.key)).agg(pl.col("score").sum()))
+
+
+def stack(upper: pl.DataFrame, lower: pl.DataFrame) -> pl.DataFrame:
+    """Last stage wins: `upper`'s pairs in its order, then what only `lower` has, in its order. Scores become -rank."""
+    first = ranked(upper).select(*QRELS.columns, "rank", layer=pl.lit(0))
+    rest = ranked(lower).join(upper, on=QRELS.key, how="anti").select(*QRELS.columns, "rank", layer=pl.lit(1))
+    both = pl.concat([first, rest]).sort("query_id", "layer", "rank")
+    return run(both.with_columns(score=-pl.int_range(pl.len()).over("query_id").cast(pl.Float32)))

