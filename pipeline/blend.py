@@ -32,8 +32,12 @@ def fit(features: pl.DataFrame, qrels: pl.DataFrame, spec: Blend) -> Booster:
     rows = features.join(qrels.select(*KEY, gold=1), on=KEY, how="left", maintain_order="left")
     rows = rows.with_columns(pl.col("gold").fill_null(0)).filter(pl.col("gold").max().over("query_id") == 1)
     if rows.is_empty():
-        raise InputError("the blender's training rows", found="no query whose label is among its candidates",
-                         wanted="some", remedy="Raise fit.questions or pool, or set blend=null.")  # fmt: skip
+        raise InputError(
+            "the blender's training rows",
+            found="no query whose label is among its candidates",
+            wanted="some",
+            remedy="Raise fit.questions or pool, or set blend=null.",
+        )
     groups = rows.group_by("query_id", maintain_order=True).len()["len"].to_numpy()
     names = [name for name in features.columns if name not in KEY]
     table = lightgbm.Dataset(matrix(rows, names), rows["gold"].to_numpy(), group=groups, feature_name=names)
@@ -57,8 +61,12 @@ def apply(booster: Booster, features: pl.DataFrame) -> pl.DataFrame:
     """The run of the booster's scores. Raises `InputError` when the features are not those that it was fitted on."""
     names = booster.feature_name()
     if missing := [name for name in names if name not in features.columns]:
-        raise InputError("the bundle's booster", found=f"no columns {missing} among the features",
-                         wanted="the stages that it was fitted on", remedy="Use the bundle's own config, or fit again.")  # fmt: skip
+        raise InputError(
+            "the bundle's booster",
+            found=f"no columns {missing} among the features",
+            wanted="the stages that it was fitted on",
+            remedy="Use the bundle's own config, or fit again.",
+        )
     scores = np.asarray(booster.predict(matrix(features, names), num_threads=1))
     return run(features.select(KEY).with_columns(score=pl.Series(scores)))
 

@@ -1,6 +1,6 @@
 """The folder that `fit` writes and `submit` reads: booster, label statistics, resolved config, scores, versions.
 
-    config.yaml  booster.txt (LightGBM's text model)  label_stats.parquet  scores.json  bundle.json
+config.yaml  booster.txt (LightGBM's text model)  label_stats.parquet  scores.json  bundle.json
 """
 
 from __future__ import annotations
@@ -88,8 +88,12 @@ def load(folder: Path) -> Bundle:
         made = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         booster = Booster(model_file=folder / "booster.txt") if config.blend is not None else None
     except (OSError, ValueError, SchemaError, yaml.YAMLError, pl.exceptions.PolarsError) as error:
-        raise InputError(folder, found=str(error).splitlines()[0], wanted="a folder written by `eedi fit`",
-                         remedy="Check --bundle, or fit again.") from None  # fmt: skip
+        raise InputError(
+            folder,
+            found=str(error).splitlines()[0],
+            wanted="a folder written by `eedi fit`",
+            remedy="Check --bundle, or fit again.",
+        ) from None
     if made["packages"] != versions():
         log.info("the bundle was made with %s; here are %s", made["packages"], versions())
     return Bundle(config, booster, stats, scores, made["trained_on"])

@@ -58,8 +58,12 @@ def submit(
     from pipeline.store import Store
 
     if bundle and config:
-        raise InputError("--config with --bundle", found="both", wanted="one: a bundle has its own settings",
-                         remedy="Change single ones with key=value.")  # fmt: skip
+        raise InputError(
+            "--config with --bundle",
+            found="both",
+            wanted="one: a bundle has its own settings",
+            remedy="Change single ones with key=value.",
+        )
     fitted = bundles.load(bundle) if bundle else None
     settings = load(config, overrides or [], fitted.config if fitted else None)
     where = out or ledger.new_name(settings.name)
@@ -125,7 +129,7 @@ def data(
 
     given = {"train": train, "test": test, "seed": seed, "unseen": unseen}
     with new_folder(out) as folder:
-        write(folder, Sample(**{name: value for name, value in given.items() if value is not None}))  # type: ignore[arg-type]
+        write(folder, Sample(**{name: value for name, value in given.items() if value is not None}))
     print(f"{out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
 
 
@@ -183,7 +187,11 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
-        fault = InputError(error.filename or "the disk", found=str(error.strerror), wanted="room to write",
-                           remedy="Free space, or write elsewhere (--out, $EEDI_CACHE); nothing half-written was left.")  # fmt: skip
+        fault = InputError(
+            error.filename or "the disk",
+            found=str(error.strerror),
+            wanted="room to write",
+            remedy="Free space, or write elsewhere (--out, $EEDI_CACHE); nothing half-written was left.",
+        )
         print(f"error: {fault}", file=sys.stderr)
         sys.exit(2)

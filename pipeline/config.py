@@ -149,8 +149,12 @@ def load(path: Path | None = None, overrides: Sequence[str] = (), under: Config 
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise InputError(f"override {override!r}", found="no key=value", wanted="e.g. retrieve.dense.batch_size=16",
-                             remedy="Write it so.")  # fmt: skip
+            raise InputError(
+                f"override {override!r}",
+                found="no key=value",
+                wanted="e.g. retrieve.dense.batch_size=16",
+                remedy="Write it so.",
+            )
         value: Any = _yaml(text, f"override {override!r}")
         for part in reversed(key.split(".")):
             value = {part: value}
@@ -171,8 +175,12 @@ def resolved(settings: Any, where: str) -> Config:
         for one in error.errors():
             told = "" if one["type"] == "extra_forbidden" else f"={one['input']!r}"
             faults.append(f"{'.'.join(map(str, one['loc']))}{told}: {one['msg']}")
-        raise InputError(where, found="; ".join(faults), wanted="the settings of pipeline/config.py",
-                         remedy="Correct or remove the keys that are named.") from None  # fmt: skip
+        raise InputError(
+            where,
+            found="; ".join(faults),
+            wanted="the settings of pipeline/config.py",
+            remedy="Correct or remove the keys that are named.",
+        ) from None
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -113,8 +113,9 @@ def read_questions(path: Path) -> pl.DataFrame:
     for column in (COLUMNS["question"], *(COLUMNS[f"answer_{letter}"] for letter in LETTERS)):
         empty = table.filter(pl.col(column).str.strip_chars() == "")
         if empty.height:
-            log.warning("%s, row %d, column %s: empty in %d row(s); answered all the same", path, empty["row"][0], column,
-                        empty.height)  # fmt: skip
+            log.warning(
+                "%s, row %d, column %s: empty in %d row(s); answered all the same", path, empty["row"][0], column, empty.height
+            )
     return check(table.select(pl.col(name).alias(ours) for ours, name in COLUMNS.items()), QUESTIONS)
 
 

@@ -23,7 +23,9 @@ def examine(config: Config, data: Path | None) -> dict[str, Rows]:
 def _machine() -> Rows:
     found = versions()
     rows = [("Python", platform.python_version()), ("processors", str(os.cpu_count()))]
-    rows += [(name, found.get(name, "not installed")) for name in ("torch", "transformers", "sentence-transformers", "lightgbm")]
+    rows += [
+        (name, found.get(name, "not installed")) for name in ("torch", "transformers", "sentence-transformers", "lightgbm")
+    ]
     rows.append(("vLLM", _vllm(found)))
     if "torch" in found:
         import torch
@@ -47,7 +49,9 @@ def _vllm(found: dict[str, str]) -> str:
 
 def _places(data: Path | None) -> Rows:
     cache = cache_folder()
-    here = f"{data}: " + (", ".join(sorted(path.name for path in data.glob("*.csv"))) or "no CSV") if data else "the embedded one"
+    here = (
+        f"{data}: " + (", ".join(sorted(path.name for path in data.glob("*.csv"))) or "no CSV") if data else "the embedded one"
+    )
     return [("competition", here)] + [
         (name, f"{folder}, {sources.free_bytes(folder) / 2**30:.0f} GiB free")
         for name, folder in (("cache", cache), ("submissions", Path("submissions").absolute()))

@@ -28,11 +28,19 @@ def evaluate_file(file: Path, labels: Path, train: Path | None = None) -> pl.Dat
     qrels, questions = read_qrels(labels), read_questions(labels)
     asked = qrels.filter(question_of(pl.col("query_id")).is_in(answered.implode()))
     if asked.is_empty():
-        raise InputError(file, found=f"no question of {labels}", wanted="answers to labelled questions",
-                         remedy="Check that the two files belong together.")  # fmt: skip
+        raise InputError(
+            file,
+            found=f"no question of {labels}",
+            wanted="answers to labelled questions",
+            remedy="Check that the two files belong together.",
+        )
     if asked.height < qrels.height:
-        log.warning("%d of the %d labelled answers belong to questions that %s does not hold: not counted",
-                    qrels.height - asked.height, qrels.height, file)  # fmt: skip
+        log.warning(
+            "%d of the %d labelled answers belong to questions that %s does not hold: not counted",
+            qrels.height - asked.height,
+            qrels.height,
+            file,
+        )
     train = train or labels.with_name("train.csv")
     if not train.is_file():
         log.warning("no %s: seen and unseen labels cannot be told apart", train)
@@ -46,5 +54,9 @@ def _run(file: Path) -> pl.DataFrame:
     try:
         return run(pl.read_parquet(file))
     except (OSError, SchemaError, pl.exceptions.PolarsError) as error:
-        raise InputError(file, found=str(error).splitlines()[0], wanted="a run: query_id, label_id, score",
-                         remedy="Give a run that `eedi submit` stored, or a submission as CSV.") from None  # fmt: skip
+        raise InputError(
+            file,
+            found=str(error).splitlines()[0],
+            wanted="a run: query_id, label_id, score",
+            remedy="Give a run that `eedi submit` stored, or a submission as CSV.",
+        ) from None

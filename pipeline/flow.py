@@ -119,8 +119,12 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
     if train is None or qrels is None or qrels.is_empty():
         if config.blend is None:
             return Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), [], [])
-        raise InputError("the training data", found="no train.csv with labels", wanted="one, to fit the blender on",
-                         remedy="Add train.csv, give --bundle, or set blend=null.")  # fmt: skip
+        raise InputError(
+            "the training data",
+            found="no train.csv with labels",
+            wanted="one, to fit the blender on",
+            remedy="Add train.csv, give --bundle, or set blend=null.",
+        )
     everything = queries_of(train)
     labelled = everything.join(qrels, on="query_id", how="semi", maintain_order="left")
     queries = _draw(labelled, config.fit.questions, config.fit.seed)
@@ -190,8 +194,12 @@ class Chain:
     def out_of_fold(self) -> pl.DataFrame:
         """The run of every scored query, each fold ranked by the booster of the others."""
         if len(self.numbers) < 2:
-            raise InputError("the blender's training questions", found="all in one fold", wanted="two folds at least",
-                             remedy="Raise fit.questions, or give more of train.csv.")  # fmt: skip
+            raise InputError(
+                "the blender's training questions",
+                found="all in one fold",
+                wanted="two folds at least",
+                remedy="Raise fit.questions, or give more of train.csv.",
+            )
         return run(pl.concat(blend.apply(self.booster(fold), self.rows(fold)) for fold in self.numbers))
 
     def seen(self) -> pl.DataFrame:

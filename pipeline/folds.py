@@ -38,7 +38,7 @@ def training_side(qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int], unse
     seen = rows.filter(pl.col("label_id").is_in(kept["label_id"].unique().implode()))
     labels = [(row["label_id"], row["count"]) for row in seen.iter_rows(named=True)]
     Random(f"{seed}:{sorted(held)}").shuffle(labels)
-    allowed = (1 - unseen) * rows["count"].sum()
+    allowed = (1 - unseen) * int(rows["count"].sum())
     hidden, still_seen = set(), sum(count for _, count in labels)
     for label, count in labels:
         if still_seen <= allowed:

@@ -57,8 +57,12 @@ def read(path: Path) -> pl.DataFrame:
     }
     for fault, bad in faults.items():
         if bad.height:
-            raise InputError(f"{path}, row {bad['row'][0]}", found=f"{bad['text'][0]!r}: {fault}",
-                             wanted="up to 25 distinct ids with one space between", remedy="Repair the row.")  # fmt: skip
+            raise InputError(
+                f"{path}, row {bad['row'][0]}",
+                found=f"{bad['text'][0]!r}: {fault}",
+                wanted="up to 25 distinct ids with one space between",
+                remedy="Repair the row.",
+            )
     return run(pairs.with_columns(score=-pl.int_range(pl.len()).over("query_id").cast(pl.Float32)))
 
 
@@ -72,10 +76,18 @@ def validate(path: Path, queries: pl.DataFrame, catalog: pl.DataFrame) -> None:
     remedy = "Make the submission again; if it comes back, report it."
     if asked != given:
         at = next((i for i, (a, b) in enumerate(zip(asked, given, strict=False)) if a != b), min(len(asked), len(given)))
-        raise InputError(f"{path}, row {at + 1}", found=f"{given[at] if at < len(given) else 'the end'!r} of {len(given)} rows",
-                         wanted=f"{asked[at] if at < len(asked) else 'the end'!r} of {len(asked)}", remedy=remedy)  # fmt: skip
+        raise InputError(
+            f"{path}, row {at + 1}",
+            found=f"{given[at] if at < len(given) else 'the end'!r} of {len(given)} rows",
+            wanted=f"{asked[at] if at < len(asked) else 'the end'!r} of {len(asked)}",
+            remedy=remedy,
+        )
     if sizes.height:
         raise InputError(f"{path}, {sizes['query_id'][0]}", found=f"{sizes['len'][0]} ids", wanted=f"{wanted}", remedy=remedy)
     if foreign.height:
-        raise InputError(f"{path}, {foreign['query_id'][0]}", found=f"the id {foreign['label_id'][0]}",
-                         wanted="ids of the catalogue", remedy=remedy)  # fmt: skip
+        raise InputError(
+            f"{path}, {foreign['query_id'][0]}",
+            found=f"the id {foreign['label_id'][0]}",
+            wanted="ids of the catalogue",
+            remedy=remedy,
+        )

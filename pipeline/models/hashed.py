@@ -34,7 +34,7 @@ class HashedJudge:
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """(n, n_options) float32 log-probabilities."""
         scores = np.array([[self._shared(prompt, option) for option in options] for prompt in prompts], dtype=np.float32)
-        return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        return np.asarray(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True), dtype=np.float32)
 
     def close(self) -> None:
         """Nothing to free."""

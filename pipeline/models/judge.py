@@ -49,8 +49,12 @@ class Chat:
         self.folder, self.max_tokens = folder, max_tokens
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if not self.tokenizer.chat_template:
-            raise InputError(folder, found="a tokenizer without a chat template", wanted="an instruction-tuned model",
-                             remedy="Take an -Instruct model for the judge.")  # fmt: skip
+            raise InputError(
+                folder,
+                found="a tokenizer without a chat template",
+                wanted="an instruction-tuned model",
+                remedy="Take an -Instruct model for the judge.",
+            )
 
     def encode(self, prompt: str) -> list[int]:
         """The token ids of the whole conversation, up to where the answer begins.
@@ -81,8 +85,12 @@ class Chat:
         for option in options:
             after = self._ids(prompt + option)
             if after[: len(before)] != before or len(after) != len(before) + 1:
-                raise InputError(self.folder, found=f"option {option!r} continues the chat template with {after[len(before):]}",
-                                 wanted="exactly one token", remedy="Take a model whose tokenizer has it.")  # fmt: skip
+                raise InputError(
+                    self.folder,
+                    found=f"option {option!r} continues the chat template with {after[len(before) :]}",
+                    wanted="exactly one token",
+                    remedy="Take a model whose tokenizer has it.",
+                )
             ids.append(after[-1])
         if len(set(ids)) < len(ids):
             raise InputError(self.folder, found=f"options {list(options)} share tokens", wanted="one token each", remedy="")

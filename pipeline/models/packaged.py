@@ -140,7 +140,10 @@ def verify(file: Path, found: str, wanted: str) -> None:
     """Raise `InputError` unless the two hashes are one."""
     if found != wanted:
         raise InputError(
-            file.name, found=f"sha256 {found}", wanted=f"sha256 {wanted}", remedy="The download is not the pinned one: try again."
+            file.name,
+            found=f"sha256 {found}",
+            wanted=f"sha256 {wanted}",
+            remedy="The download is not the pinned one: try again.",
         )
 
 

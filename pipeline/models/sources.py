@@ -144,7 +144,9 @@ def checked(folder: Path) -> Path:
     """`folder`, if it can be loaded without running anything of it; else `InputError`."""
 
     def refuse(found: str, wanted: str) -> InputError:
-        return InputError(folder, found=found, wanted=wanted, remedy="Convert the weights with save_pretrained, or take others.")
+        return InputError(
+            folder, found=found, wanted=wanted, remedy="Convert the weights with save_pretrained, or take others."
+        )
 
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise refuse("no config.json and no modules.json", "a model's folder in Hugging Face's layout")

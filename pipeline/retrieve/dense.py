@@ -21,9 +21,7 @@ def search(queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, top_k
     return best(queries, catalog, lambda rows: texts[rows] @ labels.T, top_k)
 
 
-def best(
-    queries: pl.DataFrame, catalog: pl.DataFrame, score: Callable[[slice], np.ndarray], top_k: int
-) -> pl.DataFrame:
+def best(queries: pl.DataFrame, catalog: pl.DataFrame, score: Callable[[slice], np.ndarray], top_k: int) -> pl.DataFrame:
     """The run of the `top_k` labels a query, given the score matrix (block, n_labels) of a slice of queries.
 
     At the cut the tie rule holds: of equal scores the smaller label_id stays.

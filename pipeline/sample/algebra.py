@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
-from pipeline.sample.construct import Item, construct, math
+from pipeline.sample.construct import Item, construct, either, math
 
 JOINS_UNLIKE = "Joins unlike terms into a single term when simplifying"
 DOUBLES = "Confuses multiplying a variable by itself with doubling it"
@@ -76,19 +76,22 @@ def expand_double_brackets(rng: Random) -> Item:
     long, wide = total((1, "x"), (a, "")), total((1, "x"), (-b, ""))
     picture = f"![A rectangle, {math(long)} cm long and {math(wide)} cm wide]()\n"
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             f"Expand and simplify {math(f'({long})({wide})')}",
             f"Multiply out {math(f'({wide})({long})')} and simplify your answer.",
             f"{picture}Which expression, without brackets, gives the area of the rectangle in cm²?",
-        )),
+        ),
         right=expr((1, "x^2"), (a - b, "x"), (-a * b, "")),
         wrong={
             "Multiplies only the first terms and the last terms of two brackets": expr((1, "x^2"), (-a * b, "")),
             DOUBLES: expr((2 + a - b, "x"), (-a * b, "")),
-            "Uses the product of the two constants as the coefficient of x and their sum as the constant":
-                expr((1, "x^2"), (-a * b, "x"), (a - b, "")),
-            "Believes that a positive number times a negative number is positive when expanding two brackets":
-                expr((1, "x^2"), (a - b, "x"), (a * b, "")),
+            "Uses the product of the two constants as the coefficient of x and their sum as the constant": expr(
+                (1, "x^2"), (-a * b, "x"), (a - b, "")
+            ),
+            "Believes that a positive number times a negative number is positive when expanding two brackets": expr(
+                (1, "x^2"), (a - b, "x"), (a * b, "")
+            ),
         },
         slips=(expr((2, "x^2"), (a - b, "x"), (-a * b, "")), expr((1, "x^2"), (a - b, "x"), (-a * b - 1, ""))),
     )
@@ -134,12 +137,13 @@ def solve_both_sides(rng: Random) -> Item:
 
 @construct("Rearranging formulae", "Change the subject of a formula with two operations")
 def change_subject(rng: Random) -> Item:
-    y, x, meaning, things = rng.choice((
+    y, x, meaning, things = either(
+        rng,
         ("C", "h", "the cost in pounds of hiring a boat for", "hours"),
         ("T", "m", "the time in minutes to roast a turkey of", "kilograms"),
         ("D", "t", "the depth in centimetres of the water in a tank after", "minutes"),
         ("P", "n", "the pay in pounds for", "deliveries"),
-    ))
+    )
     a, b = rng.sample(range(2, 31), 2)
 
     def subject(value: str) -> str:
@@ -150,7 +154,7 @@ def change_subject(rng: Random) -> Item:
 
     return Item(
         question=f"The formula {math(f'{y} = {a}{x} + {b}')} gives {math(y)}, {meaning} {math(x)} {things}. "
-                 f"Make {math(x)} the subject of the formula.",
+        f"Make {math(x)} the subject of the formula.",
         right=subject(over(f"{y} - {b}")),
         wrong={
             KEEPS_SIGN: subject(over(f"{y} + {b}")),
@@ -209,10 +213,11 @@ def nth_term(rng: Random) -> Item:
     terms = [str(d * n + a) for n in range(1, 5)]
     table = r"\begin{tabular}{|l|c|c|c|c|} \hline Position & 1 & 2 & 3 & 4 \\ \hline Term & "
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             f"A sequence begins {math(', '.join(terms))}. What is its {math('n')}th term?",
-            f"{table}{' & '.join(terms)} \\\\ \\hline \\end{{tabular}}\nFind the {math('n')}th term of this linear sequence.",
-        )),
+            f"{table}{' & '.join(terms)} \\\\ \\hline \\end{{tabular}}\nFind the {math('n')}th term of this sequence.",
+        ),
         right=expr((d, "n"), (a, "")),
         wrong={
             "Believes that the nth term is n plus the common difference": expr((1, "n"), (d, "")),
@@ -233,8 +238,11 @@ def gradient_of_line(rng: Random) -> Item:
     first, second = math(f"({x1}, {y1})"), math(f"({x2}, {y2})")
     picture = f"![A straight line on a pair of axes, passing through the points {first} and {second}]()"
     return Item(
-        question=rng.choice((f"{picture}\nWhat is the gradient of the line?",
-                             f"Find the gradient of the straight line through {first} and {second}.")),
+        question=either(
+            rng,
+            f"{picture}\nWhat is the gradient of the line?",
+            f"Find the gradient of the straight line through {first} and {second}.",
+        ),
         right=m,
         wrong={
             "Divides the change in x by the change in y to find a gradient": Fraction(1, m),
@@ -254,14 +262,15 @@ def expression_from_words(rng: Random) -> Item:
     verb, sign = rng.choice((("adds", "+"), ("subtracts", "-")))
     return Item(
         question=f"{who} thinks of a number, {math(x)}, {verb} {math(str(b))}, then multiplies the result by "
-                 f"{math(str(a))}. Which expression shows {who}'s answer?",
+        f"{math(str(a))}. Which expression shows {who}'s answer?",
         right=math(f"{a}({x} {sign} {b})"),
         wrong={
             "Does not use brackets when an operation applies to a whole expression": math(rf"{x} {sign} {b} \times {a}"),
             "Writes the operations of a worded rule in the reverse order": math(f"{a}{x} {sign} {b}"),
             "Confuses multiplying an expression by a number with raising it to a power": math(f"({x} {sign} {b})^{{{a}}}"),
-            "Believes that a letter has the value of its place in the alphabet":
-                math(f"{a}({ord(x) - ord('a') + 1} {sign} {b})"),
+            "Believes that a letter has the value of its place in the alphabet": math(
+                f"{a}({ord(x) - ord('a') + 1} {sign} {b})"
+            ),
         },
         slips=(math(f"{b}({x} {sign} {a})"), math(f"{a}({x} {sign} {a})")),
     )

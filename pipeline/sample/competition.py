@@ -78,7 +78,9 @@ def questions(sample: Sample, split: str) -> Iterator[dict[str, object]]:
             "ConstructName": construct.name,
             "SubjectId": subjects.index(construct.subject),
             "SubjectName": construct.subject,
-            "CorrectAnswer": next(letter for letter, (value, _) in zip(LETTERS, options) if same(value, item.right)),
+            "CorrectAnswer": next(
+                letter for letter, (value, _) in zip(LETTERS, options, strict=True) if same(value, item.right)
+            ),
             "QuestionText": item.question,
         }
         for letter, (value, label) in zip(LETTERS, options, strict=True):

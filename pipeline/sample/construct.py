@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from random import Random
+from typing import TypeVar
 
 Answer = int | Fraction | Decimal | str
+Wording = TypeVar("Wording")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ def written(answer: Answer, unit: str = "") -> str:
     if isinstance(answer, str):
         return answer
     return math(tex(answer) + (rf" \mathrm{{~{unit}}}" if unit else ""))
+
+
+def either(rng: Random, *wordings: Wording) -> Wording:
+    """One of several wordings."""
+    return rng.choice(wordings)
 
 
 def same(one: Answer, other: Answer) -> bool:

@@ -6,18 +6,15 @@ from decimal import Decimal
 from fractions import Fraction
 from random import Random
 
-from pipeline.sample.construct import Item, construct, degrees, math, written
+from pipeline.sample.construct import Item, construct, degrees, either, math, written
 
 AREA_FOR_PERIMETER = "Confuses the area of a shape with its perimeter"
 AREA_LIKE_LENGTH = "Believes that an area changes by the same factor as the lengths"
 CUBES_FACTOR = "Cubes the length factor, as for a volume, when an area changes size or unit"
 DOUBLES_FACTOR = "Doubles the length factor when it should be squared for an area"
 
-TRIPLES = (
-    ((4, 3, 5), (6, 8, 10), (8, 6, 10), (8, 15, 17), (10, 24, 26), (12, 5, 13), (12, 9, 15))
-    + ((12, 16, 20), (12, 35, 37), (16, 12, 20), (16, 30, 34), (18, 24, 30), (20, 15, 25), (20, 21, 29))
-    + ((24, 7, 25), (24, 10, 26), (24, 18, 30), (30, 16, 34), (36, 15, 39), (40, 9, 41))
-)
+# legs, the first one even, and hypotenuse
+TRIPLES = [(a, b, c) for c in range(5, 42) for b in range(3, c) for a in range(4, c, 2) if a * a + b * b == c * c]
 CONVERSIONS = (("cm", "mm", 10), ("m", "cm", 100), ("km", "m", 1000))
 
 
@@ -140,14 +137,13 @@ def shorter_side(rng: Random) -> Item:
     missing, known, longest = rng.choice(TRIPLES)
     hypotenuse, leg = written(longest, "m"), written(known, "m")
     return Item(
-        question=rng.choice(
-            (
-                f"One side of a rectangular lawn is {leg} and its diagonal is {hypotenuse}. How long is its other side?",
-                f"A straight wire of length {hypotenuse} joins the top of a vertical mast to a point on level ground,"
-                f" {leg} from the foot of the mast. How tall is the mast?",
-                f"The longest side of a flower bed in the shape of a right-angled triangle is {hypotenuse}."
-                f" Another side is {leg}. How long is the third side?",
-            )
+        question=either(
+            rng,
+            f"One side of a rectangular lawn is {leg} and its diagonal is {hypotenuse}. How long is its other side?",
+            f"A straight wire of length {hypotenuse} joins the top of a vertical mast to a point on level ground,"
+            f" {leg} from the foot of the mast. How tall is the mast?",
+            f"The longest side of a flower bed in the shape of a right-angled triangle is {hypotenuse}."
+            f" Another side is {leg}. How long is the third side?",
         ),
         right=missing,
         wrong={
@@ -215,12 +211,11 @@ def return_bearing(rng: Random) -> Item:
     back = out - 180
     start, end = rng.sample(("the harbour", "the lighthouse", "the village", "the airfield", "the campsite"), 2)
     return Item(
-        question=rng.choice(
-            (
-                f"The bearing of {end} from {start} is {degrees(out)}. What is the bearing of {start} from {end}?",
-                f"A helicopter flies from {start} to {end} on a bearing of {degrees(out)}. On what bearing must it fly straight"
-                " back?",
-            )
+        question=either(
+            rng,
+            f"The bearing of {end} from {start} is {degrees(out)}. What is the bearing of {start} from {end}?",
+            f"A helicopter flies from {start} to {end} on a bearing of {degrees(out)}. On what bearing must it fly straight"
+            " back?",
         ),
         right=degrees(back, figures=3),
         wrong={
@@ -248,11 +243,10 @@ def reflect_point(rng: Random) -> Item:
 
     start = point(moving, fixed)
     return Item(
-        question=rng.choice(
-            (
-                f"The point {start} is reflected in the line {line}. What are the coordinates of its image?",
-                f"Where does the point {start} go when it is reflected in the line {line}?",
-            )
+        question=either(
+            rng,
+            f"The point {start} is reflected in the line {line}. What are the coordinates of its image?",
+            f"Where does the point {start} go when it is reflected in the line {line}?",
         ),
         right=point(image, fixed),
         wrong={

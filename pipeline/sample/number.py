@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from random import Random
 
-from pipeline.sample.construct import Item, construct, math, tex
+from pipeline.sample.construct import Item, construct, either, math, tex
 from pipeline.sample.proportion import HUNDRED_MINUTES
 
 ADDS_BEFORE_MULTIPLYING = "Carries out addition and subtraction before multiplication"
@@ -102,10 +102,11 @@ def largest_decimal(rng: Random) -> Item:
     row = " & ".join(numbers)
     table = rf"\begin{{tabular}}{{|c|c|c|c|c|c|}} \hline A & B & C & D & E & F \\ \hline {row} \\ \hline \end{{tabular}}"
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             f"Which of these numbers is the largest? {', '.join(math(number) for number in numbers)}",
             f"The table shows the masses of six seeds in grams. What is the largest mass, in grams? {table}",
-        )),
+        ),
         right=max(map(Decimal, numbers)),
         wrong={
             "Believes that the decimal with the most digits is the largest": Decimal(max(numbers, key=len)),
@@ -149,10 +150,11 @@ def subtract_decimals(rng: Random) -> Item:
     second = Decimal(100 * ones + 10 * tenths + hundredths) / 100
     right, difference = first - second, whole - ones
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             rf"Work out \( {first} - {second} \)",
             rf"A rope is \( {first} \) metres long. A piece of \( {second} \) metres is cut off. How many metres are left?",
-        )),
+        ),
         right=right,
         wrong={
             SMALLER_FROM_LARGER: difference + Decimal(10 * (tenths - tenths_above) + hundredths) / 100,
@@ -171,10 +173,11 @@ def multiply_decimals(rng: Random) -> Item:
     first, second = Decimal(10 * whole + tenths) / 10, Decimal(factor) / 10
     product, column = first * second, tenths * factor
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             rf"Calculate \( {first} \times {second} \)",
             rf"What is the area of this rectangle in square metres? ![A rectangle {first} m by {second} m]()",
-        )),
+        ),
         right=product,
         wrong={
             "Gives a product of decimals the same number of decimal places as each factor": product * 10,
@@ -194,10 +197,11 @@ def round_to_significant_figures(rng: Random) -> Item:
     number = Decimal(f"0.0{digits}4{rng.randint(5, 9)}")
     rounded = Decimal(f"0.0{digits}")
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             rf"Round \( {number} \) to {figures} significant figures",
             rf"What is \( {number} \) correct to {figures} significant figures?",
-        )),
+        ),
         right=rounded,
         wrong={
             "Confuses significant figures with decimal places": round(number, figures),
@@ -215,11 +219,12 @@ def lowest_common_multiple(rng: Random) -> Item:
     shared = rng.choice([factor for factor in range(2, 13) if factor not in (p, p * q)])
     a, b = shared * p, shared * q
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             rf"What is the lowest common multiple of \( {a} \) and \( {b} \)?",
-            rf"One light flashes every \( {a} \) seconds, another every \( {b} \) seconds. They have just flashed together. "
+            rf"One light flashes every \( {a} \) seconds, another every \( {b} \) seconds. They just flashed together. "
             "After how many seconds will they next flash together?",
-        )),
+        ),
         right=a * q,
         wrong={
             "Believes that the lowest common multiple of two numbers is always their product": a * b,
@@ -243,10 +248,11 @@ def multiply_in_standard_form(rng: Random) -> Item:
     leading, index = Decimal(a * b) / 10, m + n
     calculation = rf"\( ({a} \times 10^{{{m}}}) \times ({b} \times 10^{{{n}}}) \)"
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             f"Work out {calculation}. Give your answer in standard form.",
             f"What is {calculation} in standard form?",
-        )),
+        ),
         right=standard(leading, index + 1),
         wrong={
             "Thinks a number in standard form may start with a number greater than ten": standard(a * b, index),
@@ -270,10 +276,11 @@ def time_interval(rng: Random) -> Item:
     hours, minutes = end + 12 - start, 60 - gap
     times = rf"\( {start}{{:}}{past + gap} \) am", rf"\( {end}{{:}}{past:02} \) pm"
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             f"A coach leaves at {times[0]} and arrives at {times[1]}. How long does the journey take?",
             f"A shop opens at {times[0]} and closes at {times[1]}. For how long is it open?",
-        )),
+        ),
         right=duration(hours - 1, minutes),
         wrong={
             SMALLER_FROM_LARGER: duration(hours, gap),

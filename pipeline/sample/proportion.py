@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 from itertools import permutations
 from math import gcd, lcm
 from random import Random
 
-from pipeline.sample.construct import Item, construct, frac, math, tex
+from pipeline.sample.construct import Item, construct, either, frac, math, tex
 
 HUNDRED_MINUTES = "Believes that there are 100 minutes in an hour"
 PERCENT_AS_UNITS = "Treats a percentage change as a change by that number of units"
@@ -17,8 +17,8 @@ RATIO_ORDER = "Does not keep the parts of a ratio in the order in which they are
 SAME_ADDED = "Adds the same number to the numerator and the denominator to make an equivalent fraction"
 
 GOODS = ("bicycle", "guitar", "laptop", "sofa")
-NAMES = ("Amira", "Ben", "Chloe", "Dev", "Ewan", "Farah", "Grace", "Hassan")
 WORK_OUT = ("Calculate", "Find the value of", "Work out")
+NAMES = ("Amira", "Ben", "Chloe", "Dev", "Ewan", "Farah", "Grace", "Hassan")
 
 
 def lowest(denominator: int) -> list[int]:
@@ -48,7 +48,7 @@ def add_fractions(rng: Random) -> Item:
     b, d = rng.sample((3, 4, 5, 7, 11), 2)
     a, c = rng.choice(lowest(b)), rng.choice(lowest(d))
     return Item(
-        question=rf"{rng.choice(WORK_OUT)} \( {frac(a, b)} + {frac(c, d)} \). Give your answer in its simplest form.",
+        question=rf"{either(rng, 'Calculate', 'Find the value of', 'Work out')} \( {frac(a, b)} + {frac(c, d)} \). Give your answer in its simplest form.",
         right=Fraction(a, b) + Fraction(c, d),
         wrong={
             "Adds the numerators and adds the denominators when adding fractions": Fraction(a + c, b + d),
@@ -69,10 +69,11 @@ def subtract_mixed_numbers(rng: Random) -> Item:
     first, second = small + wholes + Fraction(a, d), small + Fraction(c, d)
     right = first - second
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             f"What is {mixed(first)} take away {mixed(second)}?",
             f"A ribbon is {mixed(first)} m long. A piece {mixed(second)} m long is cut off. How many metres are left?",
-        )),
+        ),
         right=mixed(right),
         wrong={
             "Subtracts the smaller fraction part from the larger, whichever comes first": mixed(wholes + Fraction(c - a, d)),
@@ -91,7 +92,7 @@ def divide_fractions(rng: Random) -> Item:
     b = rng.choice([n for n in range(a + 1, a + 8) if gcd(a, n) == 1])
     d = rng.choice([n for n in range(c + 1, c + 8) if gcd(c, n) == 1])
     return Item(
-        question=rf"{rng.choice(WORK_OUT)} \( {frac(a, b)} \div {frac(c, d)} \).",
+        question=rf"{either(rng, 'Calculate', 'Find the value of', 'Work out')} \( {frac(a, b)} \div {frac(c, d)} \).",
         right=Fraction(a * d, b * c),
         wrong={
             "Turns the first fraction upside down instead of the second when dividing fractions": Fraction(b * c, a * d),
@@ -105,7 +106,7 @@ def divide_fractions(rng: Random) -> Item:
 
 @construct("Fractions", "Order fractions with different numerators and denominators")
 def order_fractions(rng: Random) -> Item:
-    faulty = {
+    faulty: dict[str, Callable[[Fraction], int | Fraction]] = {
         "Believes that a larger denominator always makes a larger fraction": lambda f: f.denominator,
         "Believes that a larger denominator always makes a smaller fraction": lambda f: -f.denominator,
         "Orders fractions by their numerators and ignores the denominators": lambda f: f.numerator,
@@ -116,11 +117,11 @@ def order_fractions(rng: Random) -> Item:
     while len(set(orders)) < len(faulty) + 2:
         drawn = [Fraction(rng.choice(lowest(d)), d) for d in rng.sample(range(3, 13), 4)]
         if all(len({key(f) for f in drawn}) == len(drawn) for key in faulty.values()):
-            orders = [listed(sorted(drawn, key=key)) for key in (Fraction, *faulty.values(), drawn.index)]
+            orders = [listed(sorted(drawn)), *(listed(sorted(drawn, key=key)) for key in faulty.values()), listed(drawn)]
     return Item(
         question=f"Write these fractions in order of size, smallest first: {listed(drawn)}",
         right=orders[0],
-        wrong=dict(zip(faulty, orders[1:])),
+        wrong=dict(zip(faulty, orders[1:], strict=False)),
         slips=rng.sample([order for order in map(listed, permutations(drawn)) if order not in orders], 2),
     )
 
@@ -130,10 +131,11 @@ def fraction_to_percentage(rng: Random) -> Item:
     d = rng.choice((5, 8, 20, 25, 40, 50))
     n = rng.randint(2, d - 1)
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             rf"Write \( {frac(n, d)} \) as a percentage.",
             rf"{rng.choice(NAMES)} scores \( {n} \) marks out of \( {d} \) in a test. What percentage is this?",
-        )),
+        ),
         right=Decimal(100 * n) / d,
         wrong={
             "Believes that the numerator of a fraction is its percentage": n,
@@ -172,10 +174,12 @@ def reverse_percentage(rng: Random) -> Item:
     final = original * (100 - percent) // 100
     goods = rng.choice(GOODS)
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             rf"In a sale, the price of a {goods} is reduced by \( {percent} \% \). The sale price is \( £ {final} \).",
             f"![A sale sign: {percent}% off everything]() A {goods} costs " rf"\( £ {final} \) in this sale.",
-        )) + f" How many pounds did the {goods} cost before the sale?",
+        )
+        + f" How many pounds did the {goods} cost before the sale?",
         right=original,
         wrong={
             "Adds the percentage of the final amount to undo a percentage decrease": final * (100 + percent) // 100,
@@ -212,11 +216,12 @@ def simplify_ratio_with_units(rng: Random) -> Item:
     minutes = rng.choice((12, 16, 18, 20, 24, 28, 30, 32, 36, 40, 42, 48, 50, 54))
     hours = rng.randint(2, 5)
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             rf"Write the ratio \( {minutes} \) minutes : \( {hours} \) hours in its simplest form.",
             rf"{rng.choice(NAMES)} spends \( {minutes} \) minutes on homework and \( {hours} \) hours on sport. "
             "What is the ratio of the time on homework to the time on sport, in its simplest form?",
-        )),
+        ),
         right=ratio(minutes, 60 * hours),
         wrong={
             "Ignores the different units of the quantities when simplifying a ratio": ratio(minutes, hours),
@@ -236,13 +241,14 @@ def direct_proportion(rng: Random) -> Item:
     amount, guests = people * each, people * times + extra
     food = rng.choice(("flour", "pasta", "rice"))
     return Item(
-        question=rng.choice((
+        question=either(
+            rng,
             rf"A recipe for \( {people} \) people uses \( {amount} \mathrm{{~g}} \) of {food}. "
             rf"How much {food} is needed for \( {guests} \) people?",
             rf"The amount of {food} is in direct proportion to the number of people. What is the missing amount? "
             rf"\begin{{tabular}}{{|c|c|}} \hline people & {food} (g) \\ \hline \( {people} \) & \( {amount} \) \\ "
             rf"\hline \( {guests} \) & ? \\ \hline \end{{tabular}}",
-        )),
+        ),
         right=each * guests,
         wrong={
             "Adds the same number to both quantities in a direct proportion": amount + guests - people,

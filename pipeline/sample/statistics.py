@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from random import Random
 
-from pipeline.sample.construct import Item, construct, degrees, math
+from pipeline.sample.construct import Item, construct, degrees, either, math
 
 EQUALLY_LIKELY = "Believes that all outcomes are equally likely, whatever their numbers or past results"
 ODDS = "Compares favourable outcomes with unfavourable ones instead of with all outcomes"
@@ -60,12 +60,12 @@ def mean_from_table(rng: Random) -> Item:
     values = range(first, first + 5)
     while True:
         counts = rng.sample(range(1, 10), 5)
-        total = sum(value * count for value, count in zip(values, counts))
+        total = sum(value * count for value, count in zip(values, counts, strict=True))
         right, by_rows, tallest = Decimal(total) / sum(counts), Decimal(total) / 5, values[counts.index(max(counts))]
         if sum(counts) in (20, 25) and len({right, by_rows, values[2], sum(counts) // 5, tallest}) == 5:
             break
     return Item(
-        question=f"{table([[thing.capitalize(), f'Number of {owners}'], *zip(values, counts)])}\n\n"
+        question=f"{table([[thing.capitalize(), f'Number of {owners}'], *zip(values, counts, strict=True)])}\n\n"
         f"The table shows the number of {thing} for each of {sum(counts)} {owners}. What is the mean number of {thing}?",
         right=right,
         wrong={
@@ -88,13 +88,12 @@ def missing_value(rng: Random) -> Item:
     right = count * mean - sum(known)
     shown = math(", ".join(map(str, known)))
     return Item(
-        question=rng.choice(
-            (
-                f"One number is missing from this list: {shown}. With it, the mean of the {count} numbers is"
-                f" {math(str(mean))}. What is the missing number?",
-                f"In {count} tests Priya has a mean mark of {math(str(mean))}. Her marks in the first {count - 1} tests are"
-                f" {shown}. What is her mark in the last test?",
-            )
+        question=either(
+            rng,
+            f"One number is missing from this list: {shown}. With it, the mean of the {count} numbers is"
+            f" {math(str(mean))}. What is the missing number?",
+            f"In {count} tests Priya has a mean mark of {math(str(mean))}. Her marks in the first {count - 1} tests are"
+            f" {shown}. What is her mark in the last test?",
         ),
         right=right,
         wrong={
@@ -115,7 +114,7 @@ def not_from_table(rng: Random) -> Item:
     year, rest = rng.choice((("Year 7", "Year 8"), ("Year 9", "Year 10"), ("Class A", "Class B")))
     group, everyone, walkers = walking + sum(other), walking + sum(other) + sum(second), walking + second[0]
     right = Fraction(sum(other), group)
-    rows = [["", "Walk", "Bus", "Car"], [year, walking, *other], [rest, *second]]
+    rows: list[list[object]] = [["", "Walk", "Bus", "Car"], [year, walking, *other], [rest, *second]]
     return Item(
         question=f"{table(rows)}\n\nThe table shows how some pupils travel to school. A pupil is chosen at random from {year}."
         " What is the probability that this pupil does not walk to school?",
@@ -124,8 +123,12 @@ def not_from_table(rng: Random) -> Item:
             "Gives the probability that an event happens when asked that it does not": Fraction(walking, group),
             ODDS: Fraction(sum(other), walking),
             "Divides by the total of a whole table although the choice is made from one group": Fraction(sum(other), everyone),
-            "Ignores that the choice is made from one group and uses the totals of everyone": Fraction(everyone - walkers, everyone),
-            "Confuses the group that is chosen from with the outcome that is asked for": Fraction(sum(other), everyone - walkers),
+            "Ignores that the choice is made from one group and uses the totals of everyone": Fraction(
+                everyone - walkers, everyone
+            ),
+            "Confuses the group that is chosen from with the outcome that is asked for": Fraction(
+                sum(other), everyone - walkers
+            ),
         },
         slips=(Fraction(sum(other) + 1, group), Fraction(sum(other), group + 1), Fraction(other[0], group)),
     )
