@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.config import Dense
-from pipeline.models import sources
+from pipeline.models import memory, sources
 from pipeline.models.device import device, torch_dtype
 from pipeline.models.hashed import HashedEncoder
 from pipeline.store import Store, digest
@@ -50,6 +50,10 @@ class SentenceEncoder:
         )
         return np.asarray(vectors, dtype=np.float32)
 
+    def close(self) -> None:
+        """Free the model."""
+        del self.model
+
 
 def load(folder: Path, spec: Dense) -> SentenceTransformer:
     """The sentence-transformers model in `folder`, in eval mode, on the best device. Safetensors only, no code from it."""
@@ -72,7 +76,6 @@ class KeptEncoder:
 
     def __init__(self, spec: Dense, store: Store) -> None:
         self.spec, self.store = spec, store
-        self._loaded: Encoder | None = None
 
     def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
         """See `Encoder`."""
@@ -89,8 +92,7 @@ class KeptEncoder:
         return self.store.keep(f"vectors-{kind}", inputs, lambda: self._make(folder, texts, kind))["vector"].to_numpy()
 
     def _make(self, folder: Path, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
-        if self._loaded is None:
-            self._loaded = SentenceEncoder(folder, self.spec)
+        encoder = memory.held((folder, self.spec), lambda: SentenceEncoder(folder, self.spec))
         log.info("encoding %d %s texts", len(texts), kind)
-        vectors = self._loaded.encode(texts, kind)
+        vectors = encoder.encode(texts, kind)
         return pl.DataFrame({"vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))})

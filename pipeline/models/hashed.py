@@ -14,8 +14,6 @@ import numpy as np
 class HashedEncoder:
     """Character n-grams hashed into unit rows: near words are near, no more is claimed."""
 
-    identity = "hashed-encoder-1"
-
     def encode(self, texts: Sequence[str], kind: str) -> np.ndarray:
         """(n, 1024) float32, unit rows; `kind` makes no difference here."""
         from sklearn.feature_extraction.text import HashingVectorizer
@@ -29,15 +27,10 @@ class HashedEncoder:
 class HashedJudge:
     """Prefers the option whose line shares most words with what stands above the options."""
 
-    identity = "hashed-judge-1"
-
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """(n, n_options) float32 log-probabilities."""
         scores = np.array([[self._shared(prompt, option) for option in options] for prompt in prompts], dtype=np.float32)
         return np.asarray(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True), dtype=np.float32)
-
-    def close(self) -> None:
-        """Nothing to free."""
 
     @staticmethod
     def _shared(prompt: str, option: str) -> float:

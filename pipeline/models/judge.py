@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from pipeline import prompts as texts
 from pipeline.config import Judge as Spec
 from pipeline.errors import InputError
-from pipeline.models import sources
+from pipeline.models import memory, sources
 from pipeline.models.device import best_dtype
 from pipeline.models.hashed import HashedJudge
 from pipeline.store import Store
@@ -33,10 +33,6 @@ class Judge(Protocol):
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """(n, n_options) float32: natural log-probability of each option as the first token of the answer."""
-        ...
-
-    def close(self) -> None:
-        """Free the engine."""
         ...
 
 
@@ -101,7 +97,11 @@ class Chat:
         return ids
 
 
-def start(folder: Path, spec: Spec) -> Judge:
+class Engine(Judge, memory.Model, Protocol):
+    """A judge that holds a model."""
+
+
+def start(folder: Path, spec: Spec) -> Engine:
     """The engine that `spec` names, loaded."""
     if spec.engine == "vllm":
         from pipeline.models.vllm_engine import VllmJudge
@@ -120,7 +120,6 @@ class KeptJudge:
 
     def __init__(self, spec: Spec, store: Store) -> None:
         self.spec, self.store = spec, store
-        self._engine: Judge | None = None
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """See `Judge`."""
@@ -146,15 +145,8 @@ class KeptJudge:
         return np.concatenate(parts) if parts else np.empty((0, len(options)), np.float32)
 
     def _ask(self, folder: Path, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
-        if self._engine is None:
-            self._engine = start(folder, self.spec)
-        answers = self._engine.logprobs(prompts, options)
+        engine = memory.held((folder, self.spec), lambda: start(folder, self.spec))
+        answers = engine.logprobs(prompts, options)
         if answers.shape != (len(prompts), len(options)) or not np.isfinite(answers).all():
             raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")
         return pl.DataFrame({"logprobs": pl.Series(answers, dtype=pl.Array(pl.Float32, len(options)))})
-
-    def close(self) -> None:
-        """Stop the engine, if one was started."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import polars as pl
 
 from pipeline.config import Listwise, Pointwise
@@ -16,7 +14,7 @@ def rerank(
     queries: pl.DataFrame, catalog: pl.DataFrame, pool: pl.DataFrame, spec: Listwise | Pointwise, store: Store
 ) -> pl.DataFrame:
     """The run of the judge that `spec` names over the `depth` best candidates of each query in `pool`."""
-    with closing(KeptJudge(spec, store)) as judge:
-        if isinstance(spec, Listwise):
-            return listwise.score(queries, catalog, pool, judge, spec.depth, spec.orders)
-        return pointwise.score(queries, catalog, pool, judge, spec.depth)
+    judge = KeptJudge(spec, store)
+    if isinstance(spec, Listwise):
+        return listwise.score(queries, catalog, pool, judge, spec.depth, spec.orders)
+    return pointwise.score(queries, catalog, pool, judge, spec.depth)

@@ -48,7 +48,7 @@ def add_fractions(rng: Random) -> Item:
     b, d = rng.sample((3, 4, 5, 7, 11), 2)
     a, c = rng.choice(lowest(b)), rng.choice(lowest(d))
     return Item(
-        question=rf"{either(rng, 'Calculate', 'Find the value of', 'Work out')} \( {frac(a, b)} + {frac(c, d)} \). Give your answer in its simplest form.",
+        question=rf"{rng.choice(WORK_OUT)} \( {frac(a, b)} + {frac(c, d)} \). Give your answer in its simplest form.",
         right=Fraction(a, b) + Fraction(c, d),
         wrong={
             "Adds the numerators and adds the denominators when adding fractions": Fraction(a + c, b + d),
@@ -92,7 +92,7 @@ def divide_fractions(rng: Random) -> Item:
     b = rng.choice([n for n in range(a + 1, a + 8) if gcd(a, n) == 1])
     d = rng.choice([n for n in range(c + 1, c + 8) if gcd(c, n) == 1])
     return Item(
-        question=rf"{either(rng, 'Calculate', 'Find the value of', 'Work out')} \( {frac(a, b)} \div {frac(c, d)} \).",
+        question=rf"{rng.choice(WORK_OUT)} \( {frac(a, b)} \div {frac(c, d)} \).",
         right=Fraction(a * d, b * c),
         wrong={
             "Turns the first fraction upside down instead of the second when dividing fractions": Fraction(b * c, a * d),

@@ -1,0 +1,40 @@
+"""Which models are loaded. On a GPU one at a time, because each wants the whole card; on a processor they stay side by side."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol, TypeVar
+
+from pipeline.models.device import device
+
+
+class Model(Protocol):
+    """Something that holds weights."""
+
+    def close(self) -> None:
+        """Free them."""
+        ...
+
+
+M = TypeVar("M", bound=Model)
+_held: dict[Hashable, Any] = {}
+
+
+def held(key: Hashable, load: Callable[[], M]) -> M:
+    """The model that `key` names, loaded if it is not there; fit and predict share it so."""
+    if key not in _held:
+        if device() == "cuda":
+            release()
+        _held[key] = load()
+    model: M = _held[key]
+    return model
+
+
+@atexit.register
+def release() -> None:
+    """Close every model."""
+    while _held:
+        _held.popitem()[1].close()
+    gc.collect()
