@@ -125,20 +125,31 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
             wanted="one, to fit the blender on",
             remedy="Add train.csv, give --bundle, or set blend=null.",
         )
-    everything = queries_of(train)
-    labelled = everything.join(qrels, on="query_id", how="semi", maintain_order="left")
-    queries = _draw(labelled, config.fit.questions, config.fit.seed)
+    queries = _draw(labelled(train, qrels), config.fit.questions, config.fit.seed)
+    chain = chain_of(train, qrels, queries, catalog, config, store)
+    booster = None
+    if config.blend is not None:
+        chain.done.stages[BLEND] = chain.done.timed(BLEND, store, chain.out_of_fold)
+        booster = chain.booster()
+    told = qrels.join(chain.judged if chain.judged.height else queries, on="query_id", how="semi")
+    scores = table(chain.done, told, chain.seen())
+    return Bundle(config, booster, label_stats(qrels, chain.everything), scores, text_hashes(train))
+
+
+def labelled(train: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
+    """The QUERIES of `train` that have a label."""
+    return queries_of(train).join(qrels, on="query_id", how="semi", maintain_order="left")
+
+
+def chain_of(
+    train: pl.DataFrame, qrels: pl.DataFrame, queries: pl.DataFrame, catalog: pl.DataFrame, config: Config, store: Store
+) -> Chain:
+    """Score the training `queries` by every stage before the blender, and lay the folds."""
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, %d of them judged", queries.height, judged.height)
     done = score(queries, judged, catalog, config, store)
-    chain = Chain(config, everything, queries, catalog, qrels, make_folds(train, config.fit.folds, config.fit.seed), done)
-    booster = None
-    if config.blend is not None:
-        done.stages[BLEND] = done.timed(BLEND, store, chain.out_of_fold)
-        booster = chain.booster()
-    told = judged if judged.height else queries
-    scores = table(done, qrels.join(told, on="query_id", how="semi"), chain.seen())
-    return Bundle(config, booster, label_stats(qrels, everything), scores, text_hashes(train))
+    folds = make_folds(train, config.fit.folds, config.fit.seed)
+    return Chain(config, queries_of(train), queries, judged, catalog, qrels, folds, done)
 
 
 def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:
@@ -159,6 +170,7 @@ class Chain:
     config: Config
     everything: pl.DataFrame  # QUERIES of all training questions
     queries: pl.DataFrame  # those that were scored
+    judged: pl.DataFrame  # and those of them that the judge scored too
     catalog: pl.DataFrame
     qrels: pl.DataFrame
     folds: pl.DataFrame

@@ -11,14 +11,25 @@ import numpy as np
 import polars as pl
 
 from pipeline.data import same_text
+from pipeline.errors import InputError
 from pipeline.schema import FOLDS, check, question_of
 
 
 def make_folds(questions: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
-    """FOLDS: every question in one of `n` folds, questions with the same normalised text in the same one."""
+    """FOLDS: every question in one of `n` folds, questions with the same normalised text in the same one.
+
+    Raises `InputError` for fewer texts than folds.
+    """
     from sklearn.model_selection import GroupKFold
 
     groups = questions.select(same_text().rank("dense")).to_series().to_numpy()
+    if (texts := len(set(groups))) < n:
+        raise InputError(
+            "the training questions",
+            found=f"{texts} different texts",
+            wanted=f"one for each of {n} folds at least",
+            remedy="Lower fit.folds, or give more of train.csv.",
+        )
     fold = np.empty(questions.height, dtype=np.int32)
     for i, (_, held) in enumerate(GroupKFold(n, shuffle=True, random_state=seed).split(groups, groups=groups)):
         fold[held] = i

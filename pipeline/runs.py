@@ -41,7 +41,8 @@ def fuse(runs: Mapping[str, pl.DataFrame], k: int = 60) -> pl.DataFrame:
     Source: Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet ..." (SIGIR 2009); k = 60 there.
     """
     shares = [ranked(each).select(*QRELS.columns, score=1.0 / (k + pl.col("rank"))) for each in runs.values()]
-    return run(pl.concat(shares).group_by(list(QRELS.key)).agg(pl.col("score").sum()))
+    # sorted, because the order of three summands can change the last bit, and with it a tie
+    return run(pl.concat(shares).group_by(list(QRELS.key)).agg(pl.col("score").sort().sum()))
 
 
 def stack(upper: pl.DataFrame, lower: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,107 @@
+"""The doors through which truth enters, as a list: a new one must be put here on purpose."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import pipeline
+from pipeline import flow
+from pipeline.config import Config, load
+from pipeline.data import Competition, queries_of
+from pipeline.sample import opened
+from pipeline.store import Store
+
+PACKAGE = Path(pipeline.__file__).parent
+TRUTH = {"qrels", "train_qrels", "truth", "gold", "golds", "read_qrels", "LABEL_COLUMNS"}
+DOORS = {
+    "data.py",  # reads it
+    "folds.py",  # splits it
+    "features.py",  # label_stats, a fitted thing; `features` itself takes none
+    "blend.py",  # fit; `apply` takes none
+    "metrics.py",  # scores
+    "evaluation.py",  # scores
+    "flow.py",  # hands it from data to the above
+    "sample/competition.py",  # makes it
+}
+BLIND = {  # functions that rank, and therefore may not be handed truth
+    "retrieve/__init__.py": {"retrieve"},
+    "rerank/__init__.py": {"rerank"},
+    "features.py": {"features"},
+    "blend.py": {"apply"},
+    "flow.py": {"score"},
+    "submission.py": {"rows"},
+}
+
+
+def names(tree: ast.AST) -> set[str]:
+    """Every name, argument and attribute that the code uses."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                found.add(name)
+    return found
+
+
+def test_only_the_doors_name_the_truth() -> None:
+    using = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if names(ast.parse(path.read_text("utf-8"))) & TRUTH
+    }
+    assert using == DOORS
+
+
+@pytest.mark.parametrize("file", BLIND)
+def test_what_ranks_is_blind(file: str) -> None:
+    tree = ast.parse((PACKAGE / file).read_text("utf-8"))
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert functions.keys() >= BLIND[file]
+    for name in BLIND[file]:
+        assert not names(functions[name]) & TRUTH, name
+
+
+@pytest.fixture(scope="module")
+def settings() -> Config:
+    hashed = Path(__file__).parent.parent / "configs" / "hashed.yaml"
+    return load(hashed, ["sample.train=60", "sample.test=15", "blend.rounds=20", "blend.min_rows=5"])
+
+
+@pytest.fixture(scope="module")
+def competition(settings: Config) -> Competition:
+    return opened(settings, None)
+
+
+def test_the_test_s_own_labels_change_no_rank(settings: Config, competition: Competition, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    bundle = flow.fit(competition, settings, store)
+    told = flow.predict(competition, bundle, store)
+    blind = flow.predict(replace(competition, truth=None), bundle, store)
+    assert told.scores and not blind.scores
+    assert told.submission.equals(blind.submission)
+
+
+def test_a_fold_s_own_labels_change_no_out_of_fold_rank(
+    settings: Config, competition: Competition, tmp_path: Path
+) -> None:
+    """Planted leak: the labels of one fold are replaced by nonsense; that fold's out-of-fold ranking must not move."""
+    store = Store(tmp_path)
+    assert competition.train is not None and competition.train_qrels is not None
+    everything = queries_of(competition.train)
+    chain = flow.chain_of(competition.train, competition.train_qrels, everything, competition.catalog, settings, store)
+    fold = chain.numbers[0]
+    inside = chain.part(fold)["query_id"].implode()
+    spoiled = chain.qrels.with_columns(
+        label_id=pl.when(pl.col("query_id").is_in(inside)).then(pl.lit(0, pl.Int32)).otherwise("label_id")
+    )
+    # which labels are hidden is drawn from the fold's own, so only the unhidden split can be compared
+    plain = settings.model_copy(update={"fit": settings.fit.model_copy(update={"unseen": 0.0})})
+    honest = replace(chain, config=plain)
+    planted = replace(honest, qrels=spoiled)
+    of_fold = pl.col("query_id").is_in(inside)
+    assert honest.out_of_fold().filter(of_fold).equals(planted.out_of_fold().filter(of_fold))

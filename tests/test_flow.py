@@ -1,0 +1,140 @@
+"""The page, end to end, without weights: CSVs in, a validated submission out, and what a second run finds kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline import bundle as bundles
+from pipeline import flow, ledger, submission
+from pipeline.config import Config, load
+from pipeline.data import Competition
+from pipeline.errors import InputError
+from pipeline.features import label_stats
+from pipeline.sample import opened
+from pipeline.store import Store
+
+HASHED = Path(__file__).parent.parent / "configs" / "hashed.yaml"
+SMALL = ["sample.train=60", "sample.test=15", "blend.rounds=20", "blend.min_rows=5", "fit.judged=20"]
+
+
+@pytest.fixture(scope="module")
+def settings() -> Config:
+    return load(HASHED, SMALL)
+
+
+@pytest.fixture(scope="module")
+def competition(settings: Config) -> Competition:
+    return opened(settings, None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def test_every_wrong_answer_gets_a_row_and_every_stage_a_score(
+    settings: Config, competition: Competition, store: Store, tmp_path: Path
+) -> None:
+    bundle = flow.fit(competition, settings, store)
+    predicted = flow.predict(competition, bundle, store)
+    csv = ledger.enter(predicted, bundle, tmp_path / "submissions" / "first")
+    submission.validate(csv, predicted.queries, predicted.catalog)
+    assert predicted.submission.height == 3 * competition.test.height
+    stages = ["lexical", "dense", flow.FUSION, "judge", flow.ALL, flow.BLEND]
+    for scores in (bundle.scores, predicted.scores):
+        assert [row["stage"] for row in scores if row["subset"] == "all"] == stages
+        assert {row["subset"] for row in scores} == {"all", "seen", "unseen"}
+
+
+def test_fit_is_deterministic_and_a_bundle_gives_the_same_submission(
+    settings: Config, competition: Competition, store: Store, tmp_path: Path
+) -> None:
+    bundles.save(flow.fit(competition, settings, store), tmp_path / "bundle")
+    again = flow.fit(competition, settings, store)
+    kept = flow.predict(competition, bundles.load(tmp_path / "bundle"), store)
+    assert kept.submission.equals(flow.predict(competition, again, store).submission)
+
+
+def test_the_order_of_the_test_file_is_the_order_of_the_submission_and_changes_no_rank(
+    settings: Config, competition: Competition, store: Store
+) -> None:
+    bundle = flow.fit(competition, settings, store)
+    turned = Competition(competition.test.reverse(), competition.catalog, None, None, None)
+    one, other = (flow.predict(each, bundle, store).submission for each in (competition, turned))
+    assert other[submission.ROW].to_list() != one[submission.ROW].to_list()
+    assert one.sort(submission.ROW).equals(other.sort(submission.ROW))
+
+
+@pytest.mark.parametrize(
+    ("override", "last"),
+    [("blend=null", flow.ALL), ("rerank.judge=null", flow.BLEND), ("retrieve.dense=null", flow.BLEND)],
+)
+def test_a_stage_is_ablated_by_null(
+    override: str, last: str, competition: Competition, store: Store
+) -> None:
+    bundle = flow.fit(competition, load(HASHED, [*SMALL, override]), store)
+    predicted = flow.predict(competition, bundle, store)
+    assert list(predicted.stages)[-1] == last
+    assert predicted.submission.height == 3 * competition.test.height
+
+
+def test_a_stage_is_swapped_by_its_kind(competition: Competition, store: Store) -> None:
+    swapped = ["rerank.judge={kind: pointwise, engine: hashed, weights: hashed}"]
+    bundle = flow.fit(competition, load(HASHED, [*SMALL, *swapped]), store)
+    assert {"judge_score", "judge_rank"} <= set(bundle.booster.feature_name() if bundle.booster else ())
+
+
+def test_label_statistics_are_free_of_the_folds_they_describe(
+    settings: Config, competition: Competition, store: Store
+) -> None:
+    assert competition.train is not None and competition.train_qrels is not None
+    train, qrels = competition.train, competition.train_qrels
+    queries = flow.labelled(train, qrels)
+    chain = flow.chain_of(train, qrels, queries, competition.catalog, settings, store)
+    for fold in chain.numbers:
+        inside = set(chain.part(fold)["query_id"])
+        assert not inside & set(chain.side(fold)["query_id"])
+        counted = label_stats(chain.side(fold), chain.everything)["count"].sum()
+        assert counted == chain.side(fold).height < qrels.height
+
+
+def test_gold_is_never_added_to_a_pool(settings: Config, competition: Competition, store: Store) -> None:
+    bundle = flow.fit(competition, settings, store)
+    predicted = flow.predict(competition, bundle, store)
+    assert competition.truth is not None
+    pool = predicted.stages[flow.FUSION]
+    final = predicted.stages[flow.BLEND]
+    assert set(final.select("query_id", "label_id").rows()) == set(pool.select("query_id", "label_id").rows())
+    missed = competition.truth.join(pool, on=["query_id", "label_id"], how="anti")
+    assert missed.height, "the lexical pool finds all golds: this test shows nothing, make the sample harder"
+
+
+def test_without_labels_there_is_nothing_to_fit_a_blender_on(
+    settings: Config, competition: Competition, store: Store
+) -> None:
+    bare = Competition(competition.test, competition.catalog, None, None, None)
+    with pytest.raises(InputError, match=r"train\.csv"):
+        flow.fit(bare, settings, store)
+    unblended = flow.predict(bare, flow.fit(bare, load(HASHED, ["blend=null"]), store), store)
+    assert unblended.submission.height == 3 * competition.test.height
+
+
+def test_scores_told_of_questions_that_the_bundle_was_fitted_on_are_warned_of(
+    settings: Config, competition: Competition, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert competition.train is not None
+    bundle = flow.fit(competition, settings, store)
+    own = Competition(competition.train.head(3), competition.catalog, None, None, competition.train_qrels)
+    flow.predict(own, bundle, store)
+    assert "flatter" in caplog.text
+
+
+def test_a_fold_of_one_question_text_is_refused_with_a_remedy(settings: Config, competition: Competition) -> None:
+    assert competition.train is not None and competition.train_qrels is not None
+    one = competition.train.head(1)
+    some = competition.train_qrels.filter(pl.col("query_id").str.starts_with(f"{one['question_id'][0]}_"))
+    with pytest.raises(InputError, match="questions"):
+        flow.fit(Competition(competition.test, competition.catalog, one, some, None), settings, Store())

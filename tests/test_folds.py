@@ -1,0 +1,137 @@
+from collections import Counter
+from random import Random
+
+import polars as pl
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.folds import make_folds, training_side
+from pipeline.schema import FOLDS, QRELS, check, question_of
+
+FOLD_COUNT = 5
+
+
+def questions_of(texts: dict[str, str]) -> pl.DataFrame:
+    return pl.DataFrame({"question_id": list(texts), "question": list(texts.values())})
+
+
+def numbered(count: int) -> pl.DataFrame:
+    return questions_of({str(i): f"What is {i} + {i}?" for i in range(count)})
+
+
+@pytest.fixture(scope="module")
+def qrels() -> pl.DataFrame:
+    """Two or three labelled answers a question, a few labels common and most of them rare."""
+    rng = Random(7)
+    pairs = [
+        (f"{question}_{letter}", int(400 * rng.random() ** 1.5))
+        for question in range(500)
+        for letter in rng.sample("ABCD", rng.randint(2, 3))
+    ]
+    return pl.DataFrame(pairs, schema=QRELS.columns, orient="row")
+
+
+@pytest.fixture(scope="module")
+def folds() -> pl.DataFrame:
+    return make_folds(numbered(500), FOLD_COUNT, seed=0)
+
+
+def split(qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows inside the folds `held`, and the others."""
+    inside = set(folds.filter(pl.col("fold").is_in(list(held)))["question_id"])
+    mask = qrels.select(question_of(pl.col("query_id"))).to_series().is_in(list(inside))
+    return qrels.filter(mask), qrels.filter(~mask)
+
+
+def unseen_share(held: pl.DataFrame, side: pl.DataFrame) -> float:
+    return held.join(side, on="label_id", how="anti").height / held.height
+
+
+def test_every_question_is_in_one_of_equal_folds(folds: pl.DataFrame) -> None:
+    check(folds, FOLDS)
+    assert Counter(folds["fold"]) == {fold: 100 for fold in range(FOLD_COUNT)}
+
+
+@pytest.mark.parametrize(
+    "copy", ["what is 7 + 7?", "WHAT IS 7 + 7?", "  What is\n7 +\t 7?  "], ids=["lower case", "upper case", "white space"]
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_questions_with_the_same_normalised_text_share_a_fold(copy: str, seed: int) -> None:
+    questions = pl.concat([numbered(40), questions_of({"copy": copy})])
+    fold = dict(make_folds(questions, FOLD_COUNT, seed).iter_rows())
+    assert fold["copy"] == fold["7"]
+
+
+def test_folds_follow_from_the_seed_and_not_from_the_order_of_the_questions(folds: pl.DataFrame) -> None:
+    shuffled = make_folds(numbered(500).sample(fraction=1, shuffle=True, seed=3), FOLD_COUNT, seed=0)
+    assert dict(shuffled.iter_rows()) == dict(folds.iter_rows())
+    assert dict(make_folds(numbered(500), FOLD_COUNT, seed=1).iter_rows()) != dict(folds.iter_rows())
+
+
+def test_fewer_texts_than_folds_are_refused_in_words() -> None:
+    with pytest.raises(InputError, match="fold"):
+        make_folds(questions_of({"1": "one", "2": "two", "3": "Two"}), FOLD_COUNT, seed=0)
+
+
+@pytest.mark.parametrize("held", [{0}, {4}, {1, 3}], ids=str)
+@pytest.mark.parametrize("unseen", [0.4, 0.65, 0.9])
+def test_the_unseen_share_reaches_its_target_and_no_more(
+    qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int], unseen: float
+) -> None:
+    inside, outside = split(qrels, folds, held)
+    assert unseen_share(inside, outside) < 0.3
+    share = unseen_share(inside, training_side(qrels, folds, held, unseen, seed=0))
+    assert unseen <= share <= unseen + max(Counter(inside["label_id"]).values()) / inside.height
+    assert share == pytest.approx(unseen, abs=0.04)
+
+
+@pytest.mark.parametrize("held", [{0}, {1, 3}], ids=str)
+def test_a_share_below_what_the_plain_folds_have_hides_nothing(
+    qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int]
+) -> None:
+    assert training_side(qrels, folds, held, 0.0, seed=0).equals(split(qrels, folds, held)[1])
+
+
+def test_a_share_of_one_hides_every_held_label(qrels: pl.DataFrame, folds: pl.DataFrame) -> None:
+    side = training_side(qrels, folds, {2}, 1.0, seed=0)
+    assert unseen_share(split(qrels, folds, {2})[0], side) == 1
+    assert side.height > 0
+
+
+@pytest.mark.parametrize("unseen", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("held", [{0}, {0, 2, 4}], ids=str)
+def test_held_rows_are_never_on_the_training_side(
+    qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int], unseen: float
+) -> None:
+    side = training_side(qrels, folds, held, unseen, seed=5)
+    inside, outside = split(qrels, folds, held)
+    assert side.join(inside, on="query_id", how="semi").is_empty()
+    assert side.join(outside, on=QRELS.key, how="anti").is_empty()
+
+
+def test_a_label_is_hidden_wholly_or_not_at_all(qrels: pl.DataFrame, folds: pl.DataFrame) -> None:
+    left = Counter(training_side(qrels, folds, {1}, 0.65, seed=0)["label_id"])
+    inside, outside = split(qrels, folds, {1})
+    whole = Counter(outside["label_id"])
+    hidden = {label for label in whole if not left[label]}
+    assert {label: count for label, count in whole.items() if label not in hidden} == dict(left)
+    assert hidden
+    assert hidden <= set(inside["label_id"])
+
+
+def test_what_is_hidden_follows_from_the_seed_and_not_from_the_order_of_the_rows(
+    qrels: pl.DataFrame, folds: pl.DataFrame
+) -> None:
+    def side(seed: int, shuffle: bool = False) -> set[tuple[str, int]]:
+        order = (frame.sample(fraction=1, shuffle=True, seed=9) if shuffle else frame for frame in (qrels, folds))
+        return set(training_side(*order, {0, 1}, 0.65, seed).iter_rows())
+
+    assert side(0, shuffle=True) == side(0)
+    assert side(1) != side(0)
+
+
+def test_answers_to_questions_outside_the_folds_stay(qrels: pl.DataFrame, folds: pl.DataFrame) -> None:
+    stray = pl.DataFrame({"query_id": ["elsewhere_A"], "label_id": [10**6]}, schema=QRELS.columns)
+    side = training_side(pl.concat([stray, qrels]), folds, {0}, 0.65, seed=0)
+    assert side.row(0) == ("elsewhere_A", 10**6)
+    assert side.height > 1

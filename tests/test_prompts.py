@@ -1,0 +1,43 @@
+"""Every byte that a model reads, pinned: a change of a prompt must be meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import prompts
+
+GOLDEN = Path(__file__).parent / "golden"
+QUERY = {
+    "query_id": "7_B",
+    "construct": "Add two proper fractions",
+    "subject": "Fractions",
+    "question": "What is \\( \\frac{1}{2} + \\frac{1}{3} \\)?\nGive your  answer\tin its simplest form.",
+    "correct": "\\( \\frac{5}{6} \\)",
+    "wrong": "\\( \\frac{2}{5} \\)",
+}
+LABELS = ["Adds the numerators and adds the denominators", "Multiplies when asked to add", "Forgets to simplify"]
+TEXTS = {
+    "lexical_query": prompts.lexical_query(QUERY),
+    "dense_query": prompts.dense_query(QUERY),
+    "dense_label": prompts.dense_label(LABELS[0]),
+    "listwise": prompts.listwise(QUERY, LABELS),
+    "pointwise": prompts.pointwise(QUERY, LABELS[0]),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_prompt_is_the_golden_one(name: str) -> None:
+    assert TEXTS[name] == (GOLDEN / f"{name}.txt").read_text("utf-8")
+
+
+def test_the_prompts_of_a_question_share_all_but_their_candidates() -> None:
+    one, other = prompts.pointwise(QUERY, LABELS[0]), prompts.pointwise(QUERY, LABELS[1])
+    assert one.removesuffix(LABELS[0]) == other.removesuffix(LABELS[1])
+
+
+def test_every_candidate_has_its_letter_and_the_instruction_names_the_last() -> None:
+    text = prompts.listwise(QUERY, LABELS)
+    assert [line for line in text.splitlines() if line[1:2] == "."] == [f"{a}. {b}" for a, b in zip("ABC", LABELS, strict=True)]
+    assert text.endswith("A to C.")

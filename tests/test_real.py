@@ -1,0 +1,139 @@
+"""Real weights, real vLLM, the real command: minutes on two cores. Weights are taken from the user's cache, or fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline.config import Dense, Listwise, Sample, load
+from pipeline.data import Data, queries_of, read_catalog
+from pipeline.data import load as load_data
+from pipeline.errors import InputError
+from pipeline.models import memory, sources
+from pipeline.models.encoder import KeptEncoder
+from pipeline.models.judge import Chat, KeptJudge, start
+from pipeline.prompts import NO, OPTIONS, YES, dense_label, listwise
+from pipeline.sample.competition import write
+from pipeline.store import Store, cache_folder
+from pipeline.submission import validate
+
+pytest.importorskip("torch", reason="the models' packages are not installed")
+pytest.importorskip("vllm", reason="the models' packages are not installed")
+pytestmark = [pytest.mark.real]
+
+ROOT = Path(__file__).parent.parent
+JUDGE = Listwise()
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return sources.resolve(JUDGE.weights)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_stays_loaded() -> Iterator[None]:
+    yield
+    memory.release()
+
+
+@pytest.fixture(scope="module")
+def asked() -> list[str]:
+    """Prompts of the embedded competition, of different lengths."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as temporary:
+        write(Path(temporary), Sample(train=1, test=4))
+        competition = load_data(Path(temporary), Data())
+    labels = competition.catalog["label"].to_list()
+    rows = queries_of(competition.test).iter_rows(named=True)
+    return [listwise(row, labels[7 * i : 7 * i + 5]) for i, row in enumerate(rows)]
+
+
+def test_the_options_are_what_the_chat_template_continues_with(folder: Path) -> None:
+    chat = Chat(folder, 2048)
+    for options in (OPTIONS, (YES, NO)):
+        ids = chat.option_ids(options)
+        assert [chat.tokenizer.decode([i]) for i in ids] == list(options)
+    with pytest.raises(InputError, match="exactly one token"):
+        chat.option_ids(("A", "not one token at all"))
+
+
+def test_a_prompt_that_is_too_long_keeps_its_candidates(folder: Path, asked: list[str]) -> None:
+    chat = Chat(folder, 160)
+    ids = chat.encode("word " * 500 + asked[0])
+    assert len(ids) == 159
+    assert chat.tokenizer.decode(ids).rstrip().endswith("<|im_start|>assistant")
+    assert asked[0].splitlines()[-1] in chat.tokenizer.decode(ids)
+
+
+def test_vllm_in_its_process_and_transformers_agree(folder: Path, asked: list[str]) -> None:
+    letters = OPTIONS[:5]
+    reference = start(folder, JUDGE.model_copy(update={"engine": "transformers", "dtype": "float32"}))
+    wanted = reference.logprobs(asked, letters)
+    reference.close()
+    engine = start(folder, JUDGE)
+    found = engine.logprobs(asked, letters)
+    engine.close()
+    # bfloat16 against float32: eight bits of mantissa, on numbers of size ten
+    np.testing.assert_allclose(found, wanted, atol=0.25)
+    clear = np.sort(wanted, 1)[:, -1] - np.sort(wanted, 1)[:, -2] > 0.25
+    np.testing.assert_array_equal(found.argmax(1)[clear], wanted.argmax(1)[clear])
+
+
+def test_an_engine_that_cannot_start_says_why(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / "broken" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(RuntimeError, match="end of its log"):
+        start(tmp_path / "broken", JUDGE)
+
+
+def test_vectors_are_unit_rows_near_for_near_meanings_and_kept(tmp_path: Path) -> None:
+    texts = [dense_label(text) for text in ("Adds before multiplying", "Does addition before multiplication", "Reads a clock")]
+    store = Store(tmp_path)
+    encoder = KeptEncoder(Dense(), store)
+    vectors = encoder.encode(texts, "label")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+    np.testing.assert_array_equal(KeptEncoder(Dense(), store).encode(texts, "label"), vectors)
+    assert (store.made, store.found) == (1, 1)
+
+
+def test_a_killed_judge_goes_on_where_it_stopped(tmp_path: Path, asked: list[str]) -> None:
+    spec, store = JUDGE.model_copy(update={"chunk": 4}), Store(tmp_path)
+    first = KeptJudge(spec, store).logprobs(asked[:4], OPTIONS[:5])
+    assert store.made == 1
+    whole = KeptJudge(spec, store).logprobs(asked, OPTIONS[:5])
+    assert (store.made, store.found) == (3, 1)
+    np.testing.assert_array_equal(whole[:4], first)
+
+
+def test_one_command_from_nothing_to_a_validated_submission(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache_folder() / "weights").mkdir(parents=True, exist_ok=True)
+    (cache / "weights").symlink_to(cache_folder() / "weights")
+    small = ["sample.train=24", "sample.test=4", "fit.judged=4", "blend.rounds=20", "blend.min_rows=5"]
+    command = [sys.executable, "-m", "pipeline", "submit", "--config", str(ROOT / "configs" / "default.yaml"), *small]
+    environment = os.environ | {"EEDI_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = (tmp_path / "submissions").iterdir()
+    settings = load(ROOT / "configs" / "default.yaml", small)
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data", settings.sample)
+    queries = queries_of(load_data(tmp_path / "data", Data()).test)
+    validate(folder / "submission.csv", queries, read_catalog(tmp_path / "data" / settings.data.catalog))
+    stages = {row["stage"] for row in json.loads((folder / "scores.json").read_text())["test"]}
+    assert {"lexical", "dense", "judge", "blend"} <= stages
+    assert pl.read_parquet(folder / "runs" / "judge.parquet").height
