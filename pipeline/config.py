@@ -37,7 +37,7 @@ class Sample(Spec):
     """The embedded competition's size."""
 
     train: int = Field(160, ge=1)
-    test: int = Field(40, ge=1)
+    test: int = Field(30, ge=1)
     seed: int = 0
     unseen: float = Field(0.6, ge=0, le=1)  # the share of the test's labels that training never shows
 
@@ -55,7 +55,10 @@ class Dense(Spec):
 
     kind: Literal["dense"] = "dense"
     weights: str = QWEN  # a folder, a hub's name, or "hashed" for the weightless stand-in
-    pooling: Literal["mean", "lasttoken"] = "mean"  # for a plain language model; a sentence-transformers folder has its own
+    pooling: Literal["mean", "lasttoken"] = (
+        "lasttoken"  # for a plain language model; a sentence-transformers folder has its own
+    )
+    template: Literal["one-word", "plain"] = "one-word"  # "plain" for a model that was trained to embed
     dtype: Dtype = "auto"
     batch_size: int = Field(16, ge=1)
     max_tokens: int = Field(512, ge=16)
@@ -78,7 +81,7 @@ class Listwise(Judge):
 
     kind: Literal["listwise"] = "listwise"
     depth: int = Field(10, ge=2, le=26)
-    orders: int = Field(2, ge=1, le=2)  # 2: also reversed, and the mean of both
+    orders: int = Field(1, ge=1, le=2)  # 2: also reversed, and the mean of both
 
 
 class Pointwise(Judge):
@@ -92,7 +95,7 @@ class Fit(Spec):
     """How much of train.csv the blender learns from, and how honestly."""
 
     questions: int | None = Field(400, ge=2)  # drawn by seed; null for all
-    judged: int | None = Field(60, ge=0)  # of those, how many the judge scores; null for all
+    judged: int | None = Field(20, ge=0)  # of those, how many the judge scores; null for all
     folds: int = Field(5, ge=2)
     unseen: float = Field(0.65, ge=0, le=1)  # the share of unseen labels that the folds are brought to
     seed: int = 0

@@ -24,17 +24,24 @@ def lexical_query(query: Mapping[str, str]) -> str:
     return tidy(" ".join(query[field] for field in ("construct", "subject", "question", "correct", "wrong")))
 
 
-def dense_query(query: Mapping[str, str]) -> str:
+# What follows a text so that its last token sums it up. A language model that was never trained to embed is made to say the
+# meaning in one word, and the state from which it would say it is the vector.
+# Source: Jiang et al., "Scaling Sentence Embeddings with Large Language Models" (PromptEOL, 2023).
+IN_ONE_WORD = {"plain": "", "one-word": " The pupil's misconception in one word: \""}
+
+
+def dense_query(query: Mapping[str, str], template: str) -> str:
     """The query's text for the bi-encoder: what the answers of one question share comes first, the wrong answer last."""
-    return tidy(
+    text = (
         f"{query['construct']} ({query['subject']}). {query['question']} "
         f"Correct answer: {query['correct']} Wrong answer: {query['wrong']}"
     )
+    return tidy(text) + IN_ONE_WORD[template]
 
 
-def dense_label(label: str) -> str:
+def dense_label(label: str, template: str) -> str:
     """A misconception's text for the bi-encoder."""
-    return tidy(label)
+    return tidy(label) if template == "plain" else f"Misconception: {tidy(label)}.{IN_ONE_WORD[template]}"
 
 
 def _question(query: Mapping[str, str]) -> str:

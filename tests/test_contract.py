@@ -63,9 +63,7 @@ def test_a_stage_gives_a_run_whatever_the_order_of_its_rows(
 
 
 @pytest.mark.parametrize("name", ["tfidf", "dense"])
-def test_a_retriever_gives_every_query_its_top_k(
-    name: str, frames: tuple[pl.DataFrame, pl.DataFrame], store: Store
-) -> None:
+def test_a_retriever_gives_every_query_its_top_k(name: str, frames: tuple[pl.DataFrame, pl.DataFrame], store: Store) -> None:
     queries, catalog = frames
     run = STAGES[name](queries, catalog, queries, store)
     assert set(run["query_id"]) == set(queries["query_id"])
@@ -74,9 +72,7 @@ def test_a_retriever_gives_every_query_its_top_k(
 
 
 @pytest.mark.parametrize("name", ["listwise", "pointwise"])
-def test_a_judge_answers_exactly_the_pairs_asked(
-    name: str, frames: tuple[pl.DataFrame, pl.DataFrame], store: Store
-) -> None:
+def test_a_judge_answers_exactly_the_pairs_asked(name: str, frames: tuple[pl.DataFrame, pl.DataFrame], store: Store) -> None:
     queries, catalog = frames
     pool = retrieve(queries, catalog, Tfidf(top_k=25), store)
     asked = queries.head(7)
@@ -102,9 +98,7 @@ class SlotReader:
         return np.tile(-np.arange(len(options), dtype=np.float32), (len(prompts), 1))
 
 
-def test_both_orders_cancel_a_judge_that_reads_the_slot_alone(
-    frames: tuple[pl.DataFrame, pl.DataFrame], store: Store
-) -> None:
+def test_both_orders_cancel_a_judge_that_reads_the_slot_alone(frames: tuple[pl.DataFrame, pl.DataFrame], store: Store) -> None:
     queries, catalog = frames
     pool = retrieve(queries, catalog, Tfidf(top_k=25), store)
     once = listwise.score(queries, catalog, pool, SlotReader(), depth=DEPTH, orders=1)

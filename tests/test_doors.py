@@ -50,9 +50,7 @@ def names(tree: ast.AST) -> set[str]:
 
 def test_only_the_doors_name_the_truth() -> None:
     using = {
-        str(path.relative_to(PACKAGE))
-        for path in PACKAGE.rglob("*.py")
-        if names(ast.parse(path.read_text("utf-8"))) & TRUTH
+        str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if names(ast.parse(path.read_text("utf-8"))) & TRUTH
     }
     assert using == DOORS
 
@@ -86,9 +84,7 @@ def test_the_test_s_own_labels_change_no_rank(settings: Config, competition: Com
     assert told.submission.equals(blind.submission)
 
 
-def test_a_fold_s_own_labels_change_no_out_of_fold_rank(
-    settings: Config, competition: Competition, tmp_path: Path
-) -> None:
+def test_a_fold_s_own_labels_change_no_out_of_fold_rank(settings: Config, competition: Competition, tmp_path: Path) -> None:
     """Planted leak: the labels of one fold are replaced by nonsense; that fold's out-of-fold ranking must not move."""
     store = Store(tmp_path)
     assert competition.train is not None and competition.train_qrels is not None

@@ -74,11 +74,12 @@ def test_a_runs_columns_are_its_score_its_own_rank_and_the_gap_to_its_best(frame
     assert [column(rows, "lexical_gap")["1_A", label] for label in (5, 7)] == [0.0, 2.5]
 
 
-def test_agreement_counts_the_runs_with_the_pair_among_their_ten_best(frames: Frames) -> None:
-    frames["judge"] = run_of(*(("1_A", label, float(label)) for label in range(5, 18)))
+@pytest.mark.parametrize(("rank", "runs"), [(10, 2), (11, 1)])
+def test_agreement_counts_the_runs_with_the_pair_among_their_ten_best(frames: Frames, rank: int, runs: int) -> None:
+    frames["judge"] = run_of(*(("1_A", label, float(label)) for label in range(5, 7 + rank)))
     rows = made(frames)
-    assert column(rows, "judge_rank")["1_A", 7] == 11
-    assert column(rows, "agreement") == {("1_A", 7): 1, ("1_A", 5): 1, ("1_C", 5): 1, ("2_B", 6): 1, ("2_B", 5): 0}
+    assert column(rows, "judge_rank")["1_A", 7] == rank
+    assert column(rows, "agreement") == {("1_A", 7): runs, ("1_A", 5): 1, ("1_C", 5): 1, ("2_B", 6): 1, ("2_B", 5): 0}
 
 
 def test_the_best_and_the_worst_rank_are_among_the_stages_that_scored(frames: Frames) -> None:
@@ -123,7 +124,7 @@ def test_shuffled_rows_give_the_same_features(frames: Frames, shuffled: str) -> 
     assert_frame_equal(made(frames), expected)
 
 
-@pytest.mark.parametrize("name", ["pool", "best", "worst", "judge", "two words", "a:b"])
+@pytest.mark.parametrize("name", ["pool", "best", "worst", "blend", "judge", "two words", "a:b"])
 def test_a_stage_name_that_would_spoil_the_columns_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=name):
         load(None, [f"retrieve.{name}={{kind: tfidf}}"])

@@ -72,9 +72,7 @@ def test_the_order_of_the_test_file_is_the_order_of_the_submission_and_changes_n
     ("override", "last"),
     [("blend=null", flow.ALL), ("rerank.judge=null", flow.BLEND), ("retrieve.dense=null", flow.BLEND)],
 )
-def test_a_stage_is_ablated_by_null(
-    override: str, last: str, competition: Competition, store: Store
-) -> None:
+def test_a_stage_is_ablated_by_null(override: str, last: str, competition: Competition, store: Store) -> None:
     bundle = flow.fit(competition, load(HASHED, [*SMALL, override]), store)
     predicted = flow.predict(competition, bundle, store)
     assert list(predicted.stages)[-1] == last
@@ -87,9 +85,7 @@ def test_a_stage_is_swapped_by_its_kind(competition: Competition, store: Store) 
     assert {"judge_score", "judge_rank"} <= set(bundle.booster.feature_name() if bundle.booster else ())
 
 
-def test_label_statistics_are_free_of_the_folds_they_describe(
-    settings: Config, competition: Competition, store: Store
-) -> None:
+def test_label_statistics_are_free_of_the_folds_they_describe(settings: Config, competition: Competition, store: Store) -> None:
     assert competition.train is not None and competition.train_qrels is not None
     train, qrels = competition.train, competition.train_qrels
     queries = flow.labelled(train, qrels)
@@ -112,9 +108,7 @@ def test_gold_is_never_added_to_a_pool(settings: Config, competition: Competitio
     assert missed.height, "the lexical pool finds all golds: this test shows nothing, make the sample harder"
 
 
-def test_without_labels_there_is_nothing_to_fit_a_blender_on(
-    settings: Config, competition: Competition, store: Store
-) -> None:
+def test_without_labels_there_is_nothing_to_fit_a_blender_on(settings: Config, competition: Competition, store: Store) -> None:
     bare = Competition(competition.test, competition.catalog, None, None, None)
     with pytest.raises(InputError, match=r"train\.csv"):
         flow.fit(bare, settings, store)

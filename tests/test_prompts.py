@@ -20,8 +20,10 @@ QUERY = {
 LABELS = ["Adds the numerators and adds the denominators", "Multiplies when asked to add", "Forgets to simplify"]
 TEXTS = {
     "lexical_query": prompts.lexical_query(QUERY),
-    "dense_query": prompts.dense_query(QUERY),
-    "dense_label": prompts.dense_label(LABELS[0]),
+    "dense_query": prompts.dense_query(QUERY, "plain"),
+    "dense_label": prompts.dense_label(LABELS[0], "plain"),
+    "dense_query_one_word": prompts.dense_query(QUERY, "one-word"),
+    "dense_label_one_word": prompts.dense_label(LABELS[0], "one-word"),
     "listwise": prompts.listwise(QUERY, LABELS),
     "pointwise": prompts.pointwise(QUERY, LABELS[0]),
 }

@@ -99,7 +99,10 @@ def test_an_engine_that_cannot_start_says_why(tmp_path: Path, folder: Path) -> N
 
 
 def test_vectors_are_unit_rows_near_for_near_meanings_and_kept(tmp_path: Path) -> None:
-    texts = [dense_label(text) for text in ("Adds before multiplying", "Does addition before multiplication", "Reads a clock")]
+    texts = [
+        dense_label(text, Dense().template)
+        for text in ("Adds before multiplying", "Does addition before multiplication", "Reads a clock")
+    ]
     store = Store(tmp_path)
     encoder = KeptEncoder(Dense(), store)
     vectors = encoder.encode(texts, "label")

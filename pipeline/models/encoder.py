@@ -92,7 +92,7 @@ class KeptEncoder:
         return self.store.keep(f"vectors-{kind}", inputs, lambda: self._make(folder, texts, kind))["vector"].to_numpy()
 
     def _make(self, folder: Path, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
-        encoder = memory.held((folder, self.spec), lambda: SentenceEncoder(folder, self.spec))
+        encoder = memory.held((folder, self.spec.model_dump_json()), lambda: SentenceEncoder(folder, self.spec))
         log.info("encoding %d %s texts", len(texts), kind)
         vectors = encoder.encode(texts, kind)
         return pl.DataFrame({"vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))})

@@ -145,7 +145,7 @@ class KeptJudge:
         return np.concatenate(parts) if parts else np.empty((0, len(options)), np.float32)
 
     def _ask(self, folder: Path, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
-        engine = memory.held((folder, self.spec), lambda: start(folder, self.spec))
+        engine = memory.held((folder, self.spec.model_dump_json()), lambda: start(folder, self.spec))
         answers = engine.logprobs(prompts, options)
         if answers.shape != (len(prompts), len(options)) or not np.isfinite(answers).all():
             raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")

@@ -15,10 +15,10 @@ BLOCK = 1024  # queries scored at a time, so that memory does not grow with the 
 DECIMALS = 6  # of a cosine: what lies below depends on where in a batch a row stood, and may not decide a tie
 
 
-def search(queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, top_k: int) -> pl.DataFrame:
+def search(queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, template: str, top_k: int) -> pl.DataFrame:
     """The run of the `top_k` labels by cosine for each query."""
-    labels = encoder.encode([prompts.dense_label(label) for label in catalog["label"]], "label")
-    texts = encoder.encode([prompts.dense_query(row) for row in queries.iter_rows(named=True)], "query")
+    labels = encoder.encode([prompts.dense_label(label, template) for label in catalog["label"]], "label")
+    texts = encoder.encode([prompts.dense_query(row, template) for row in queries.iter_rows(named=True)], "query")
     return best(queries, catalog, lambda rows: texts[rows] @ labels.T, top_k)
 
 

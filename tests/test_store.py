@@ -1,0 +1,139 @@
+"""Kept results: made once, named by their inputs, and nothing half-written under a real name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.store import Store, cache_folder, digest, replacing, versions
+
+FRAME = pl.DataFrame({"query_id": ["1_A", "2_B"], "score": pl.Series([0.25, -1.0], dtype=pl.Float32)})
+INPUTS = {"weights": "abc", "texts": ["÷", "×"]}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+class Maker:
+    """Gives `FRAME` and counts how often it was asked; fails while `broken`."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.broken = False
+
+    def __call__(self) -> pl.DataFrame:
+        self.calls += 1
+        if self.broken:
+            raise RuntimeError("cut off")
+        return FRAME
+
+
+@pytest.fixture
+def maker() -> Maker:
+    return Maker()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def files(store: Store) -> list[Path]:
+    return sorted(path for path in store.folder.rglob("*") if path.is_file())
+
+
+def test_a_result_is_made_once_and_then_found_by_any_store_of_the_folder(store: Store, maker: Maker) -> None:
+    again = Store(store.folder)
+    frames = [store.keep("run", INPUTS, maker), store.keep("run", INPUTS, maker), again.keep("run", INPUTS, maker)]
+    assert all(frame.equals(FRAME) and frame.schema == FRAME.schema for frame in frames)
+    assert maker.calls == 1
+    assert (store.made, store.found, again.made, again.found) == (1, 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [("other", INPUTS), ("run", {**INPUTS, "weights": "abd"}), ("run", {**INPUTS, "texts": ["×", "÷"]}), ("run", {})],
+)
+def test_another_name_or_other_inputs_are_another_result(store: Store, maker: Maker, name: str, inputs: dict[str, Any]) -> None:
+    store.keep("run", INPUTS, maker)
+    store.keep(name, inputs, maker)
+    assert maker.calls == store.made == 2
+    assert len(files(store)) == 4
+
+
+def test_the_order_in_which_inputs_are_named_makes_no_difference(store: Store, maker: Maker) -> None:
+    store.keep("run", INPUTS, maker)
+    store.keep("run", dict(reversed(INPUTS.items())), maker)
+    assert maker.calls == 1
+
+
+@settings(deadline=None)
+@given(one=JSON, other=JSON)
+def test_two_values_share_a_digest_only_if_they_are_written_alike(one: Any, other: Any) -> None:
+    alike = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (digest(one) == digest(other)) == alike
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_a_result_of_which_a_file_is_missing_is_made_again(store: Store, maker: Maker, suffix: str) -> None:
+    store.keep("run", INPUTS, maker)
+    (lost,) = store.folder.rglob(f"*{suffix}")
+    lost.unlink()
+    assert store.keep("run", INPUTS, maker).equals(FRAME)
+    assert maker.calls == 2
+    assert lost.is_file() and len(files(store)) == 2
+
+
+def test_the_sidecar_says_what_made_the_result(store: Store, maker: Maker) -> None:
+    store.keep("run", INPUTS, maker)
+    (sidecar,) = store.folder.rglob("*.json")
+    told = json.loads(sidecar.read_text(encoding="utf-8"))
+    assert (told["name"], told["inputs"], told["rows"], told["versions"]) == ("run", INPUTS, 2, versions())
+    assert told["seconds"] >= 0
+
+
+def test_a_maker_that_fails_leaves_nothing_and_the_next_try_makes_it(store: Store, maker: Maker) -> None:
+    maker.broken = True
+    with pytest.raises(RuntimeError, match="cut off"):
+        store.keep("run", INPUTS, maker)
+    assert files(store) == [] and store.made == 0
+    maker.broken = False
+    assert store.keep("run", INPUTS, maker).equals(FRAME)
+    assert maker.calls == 2
+
+
+def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "down" / "file"
+    with replacing(path) as file:
+        file.write(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(error), replacing(path) as file:
+        file.write(b"half")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("EEDI_CACHE", raising=False)
+    assert cache_folder() == tmp_path / "xdg" / "eedi"
+    monkeypatch.setenv("EEDI_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    assert Store().folder == tmp_path / "mine" / "results"
