@@ -30,7 +30,7 @@ def fit(features: pl.DataFrame, qrels: pl.DataFrame, spec: Blend) -> Booster:
     import lightgbm
 
     rows = features.join(qrels.select(*KEY, gold=1), on=KEY, how="left", maintain_order="left")
-    rows = rows.with_columns(pl.col("gold").fill_null(0)).filter(pl.col("gold").max().over("query_id") == 1)
+    rows = rows.with_columns(pl.col("gold").fill_null(0)).filter(pl.col("gold").max().over("query_id") == 1).sort(KEY)
     if rows.is_empty():
         raise InputError(
             "the blender's training rows",

@@ -5,6 +5,7 @@ A stage is swapped by its `kind`, and ablated by setting its block to null.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.errors import InputError
 
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+RESERVED = ("pool", "best", "worst", "blend")  # they name features and stages of their own
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 
@@ -125,9 +127,14 @@ class Config(Spec):
     fit: Fit = Fit()
 
     @model_validator(mode="after")
-    def _has_a_retriever(self) -> Config:
+    def _has_stages_with_names_of_their_own(self) -> Config:
         if not self.retrieve:
             raise ValueError("retrieve needs one retriever at least")
+        for name in (*self.retrieve, *self.rerank):
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name in RESERVED or (name in self.retrieve and name in self.rerank):
+                raise ValueError(
+                    f"{name!r} cannot name a stage: letters, digits and _, not one of {RESERVED}, not the same in both rooms"
+                )
         return self
 
 
@@ -176,8 +183,12 @@ def resolved(settings: Any, where: str) -> Config:
     except ValidationError as error:
         faults = []
         for one in error.errors():
-            told = "" if one["type"] == "extra_forbidden" else f"={one['input']!r}"
-            faults.append(f"{'.'.join(map(str, one['loc']))}{told}: {one['msg']}")
+            # of a stage's place, the third part is its kind, which nobody wrote there
+            place = [str(part) for i, part in enumerate(one["loc"]) if i != 2 or one["loc"][0] not in ("retrieve", "rerank")]
+            unknown = one["type"] == "extra_forbidden"
+            value = f"={one['input']!r}" if isinstance(one["input"], str | int | float) and not unknown else ""
+            fault = "no such setting" if unknown else one["msg"]
+            faults.append(f"{'.'.join(place)}{value}: {fault}".removeprefix(": "))
         raise InputError(
             where,
             found="; ".join(faults),

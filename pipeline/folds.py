@@ -43,7 +43,9 @@ def training_side(qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int], unse
     unseen reaches `unseen`. A hidden test has labels that training never shows; a plain fold has too few of them, and
     what is fitted under it learns to favour the seen.
     """
-    where = qrels.with_columns(question_id=question_of(pl.col("query_id"))).join(folds, on="question_id", how="left")
+    where = qrels.with_columns(question_id=question_of(pl.col("query_id"))).join(
+        folds, on="question_id", how="left", maintain_order="left"
+    )
     inside = where["fold"].is_in(list(held)).fill_null(False)
     kept, rows = qrels.filter(~inside), qrels.filter(inside)["label_id"].value_counts().sort("label_id")
     seen = rows.filter(pl.col("label_id").is_in(kept["label_id"].unique().implode()))

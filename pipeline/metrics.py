@@ -34,7 +34,7 @@ def per_query(run: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
             **{f"found@{k}": (pl.col("rank") <= k).sum() for k in LADDER},
         )
     )
-    return golds.join(hits, on="query_id", how="left").select(
+    return golds.join(hits, on="query_id", how="left", maintain_order="left").select(
         "query_id",
         ap=pl.col("precision").fill_null(0.0) / pl.min_horizontal("golds", pl.lit(CUTOFF)),
         **{f"recall@{k}": pl.col(f"found@{k}").fill_null(0) / pl.col("golds") for k in LADDER},

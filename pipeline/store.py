@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,6 +47,12 @@ def versions() -> dict[str, str]:
 def digest(value: Any) -> str:
     """A hash of anything that JSON can write, equal for equal content."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@cache
+def code(folder: Path) -> str:
+    """A hash of the Python files in `folder`: what they make is not kept beyond a change of theirs."""
+    return digest([path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))])
 
 
 @contextmanager

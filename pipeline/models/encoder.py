@@ -14,12 +14,16 @@ from pipeline.config import Dense
 from pipeline.models import memory, sources
 from pipeline.models.device import device, torch_dtype
 from pipeline.models.hashed import HashedEncoder
-from pipeline.store import Store, digest
+from pipeline.store import Store, code, digest
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger(__name__)
+
+# Without this, sentence-transformers writes each text as a chat turn where the tokenizer has a chat template, and the last
+# token is then the template's line end.
+PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 Kind = Literal["query", "label"]
 
@@ -41,14 +45,11 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
         """See `Encoder`. sentence-transformers sorts by length, so that a batch pads little."""
-        vectors: np.ndarray = self.model.encode(
-            list(texts),
-            batch_size=self.spec.batch_size,
-            normalize_embeddings=True,
-            show_progress_bar=True,
-            convert_to_numpy=True,
-        )
-        return np.asarray(vectors, dtype=np.float32)
+        encoded = self.model.encode(list(texts), batch_size=self.spec.batch_size, show_progress_bar=True)
+        vectors: np.ndarray = np.array(encoded, dtype=np.float32)
+        # here, because in bfloat16 a norm is off by half a percent
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
     def close(self) -> None:
         """Free the model."""
@@ -65,7 +66,13 @@ def load(folder: Path, spec: Dense) -> SentenceTransformer:
     if (folder / "modules.json").is_file():
         model = SentenceTransformer(str(folder), device=where, trust_remote_code=False, model_kwargs=arguments)
     else:
-        body = Transformer(str(folder), max_seq_length=spec.max_tokens, model_kwargs=arguments)
+        body = Transformer(
+            str(folder),
+            max_seq_length=spec.max_tokens,
+            model_kwargs=arguments,
+            modality_config=PLAIN_TEXT,
+            module_output_name="token_embeddings",
+        )
         model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), spec.pooling)], device=where)
     model.max_seq_length = spec.max_tokens
     return model
@@ -83,6 +90,7 @@ class KeptEncoder:
             return HashedEncoder().encode(texts, kind)
         folder = sources.resolve(self.spec.weights)
         inputs = {
+            "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
             "spec": self.spec.model_dump(exclude={"weights", "batch_size", "top_k"}),
             "device": device(),

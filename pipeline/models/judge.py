@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.models import memory, sources
 from pipeline.models.device import best_dtype
 from pipeline.models.hashed import HashedJudge
-from pipeline.store import Store
+from pipeline.store import Store, code
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,7 @@ class KeptJudge:
             return HashedJudge().logprobs(prompts, options)
         folder = sources.resolve(self.spec.weights)
         settings = {
+            "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
             "engine": self.spec.engine,
             "engine_args": self.spec.engine_args,

@@ -25,7 +25,7 @@ from pipeline.submission import LABELS, ROW
 
 DOMAINS = ("number", "proportion", "algebra", "geometry", "statistics")
 HELD_OUT = 0.5  # the share of the labels with a procedure that training never shows
-UNEXPLAINED = 0.2  # the share of wrong options that no misconception explains
+UNEXPLAINED = 0.2  # the share of wrong options that no misconception explains, where others are not lacking
 
 
 @cache

@@ -1,0 +1,136 @@
+"""The bundle: what is saved is what is loaded, never over something else, and a broken one is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline import blend
+from pipeline.bundle import Bundle, load, new_folder, refuse_existing, save
+from pipeline.config import Config
+from pipeline.config import load as settings
+from pipeline.errors import InputError
+from pipeline.schema import LABEL_STATS, QRELS
+
+ROWS = [(f"{n}_A", label, float(label == n % 5), float(n)) for n in range(20) for label in range(5)]
+FEATURES = pl.DataFrame(ROWS, schema={**QRELS.columns, "near": pl.Float32, "far": pl.Float32}, orient="row")
+QREL_ROWS = FEATURES.filter(pl.col("near") == 1).select(*QRELS.columns)
+STATS = pl.DataFrame({"label_id": [1, 2], "subject": ["Ratio", "Größe"], "count": [3, 1]}, schema=LABEL_STATS.columns)
+
+
+@pytest.fixture
+def fitted() -> Bundle:
+    config = settings(overrides=["name=some", "blend.rounds=3", "blend.min_rows=1", "rerank.judge=null"])
+    assert config.blend
+    return Bundle(config, blend.fit(FEATURES, QREL_ROWS, config.blend), STATS, [{"stage": "blend", "map@25": 0.5}], ["abc"])
+
+
+@pytest.fixture
+def saved(fitted: Bundle, tmp_path: Path) -> Path:
+    save(fitted, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_a_bundle_comes_back_as_it_was_and_ranks_the_same(fitted: Bundle, saved: Path) -> None:
+    back = load(saved)
+    assert (back.config, back.scores, back.trained_on) == (fitted.config, fitted.scores, fitted.trained_on)
+    assert back.label_stats.equals(STATS)
+    assert fitted.booster and back.booster
+    run = blend.apply(back.booster, FEATURES)
+    assert run.equals(blend.apply(fitted.booster, FEATURES))
+    assert run["score"].n_unique() > 1
+
+
+def test_a_bundle_without_a_blender_has_no_booster(tmp_path: Path) -> None:
+    save(Bundle(Config(blend=None), None, STATS.clear(), [], []), tmp_path / "bundle")
+    assert load(tmp_path / "bundle").booster is None
+    assert not (tmp_path / "bundle" / "booster.txt").exists()
+
+
+def test_a_bundle_holds_nothing_that_runs_and_can_be_moved(saved: Path) -> None:
+    assert {path.suffix for path in saved.iterdir()} == {".yaml", ".txt", ".parquet", ".json"}
+    moved = saved.rename(saved.with_name("elsewhere"))
+    assert load(moved).trained_on == ["abc"]
+
+
+def test_what_exists_is_never_written_over(fitted: Bundle, saved: Path) -> None:
+    before = {path: path.read_bytes() for path in saved.iterdir()}
+    with pytest.raises(InputError, match="it exists"):
+        save(replace(fitted, scores=[]), saved)
+    assert {path: path.read_bytes() for path in saved.iterdir()} == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_path_is_refused_only_if_something_is_there(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "new")
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(InputError, match="it exists"):
+            refuse_existing(path)
+
+
+def test_a_new_folder_has_its_name_only_once_it_is_whole(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "deep" / "new") as folder:
+        (folder / "file").write_text("whole", encoding="utf-8")
+        assert not (tmp_path / "deep" / "new").exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["new"]
+    assert (tmp_path / "deep" / "new" / "file").read_text(encoding="utf-8") == "whole"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_new_folder_whose_making_fails_is_gone(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), new_folder(tmp_path / "new") as folder:
+        (folder / "file").touch()
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_that_another_made_meanwhile_is_left_to_the_other(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="it exists"), new_folder(tmp_path / "new"):
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "theirs").touch()
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("new"), Path("new/theirs")]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "booster.txt", "label_stats.parquet", "scores.json", "bundle.json"])
+@pytest.mark.parametrize("content", [None, b"", b"[1", b"\xff\xfe\x00"], ids=["missing", "empty", "garbage", "bytes"])
+def test_a_bundle_that_is_not_whole_is_refused_by_its_folder(saved: Path, name: str, content: bytes | None) -> None:
+    (saved / name).unlink()
+    if content is not None:
+        (saved / name).write_bytes(content)
+    with pytest.raises(InputError, match=str(saved)):
+        load(saved)
+
+
+def test_a_bundle_that_does_not_say_how_it_was_made_is_refused(saved: Path) -> None:
+    (saved / "bundle.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=str(saved)):
+        load(saved)
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "empty", "file"])
+def test_what_is_no_bundle_is_refused(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="a folder written by `eedi fit`"):
+        load(tmp_path / folder)
+
+
+def test_settings_that_this_version_does_not_know_are_refused_by_their_file(saved: Path) -> None:
+    with (saved / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write("later: 1\n")
+    with pytest.raises(InputError, match=r"config\.yaml\n.*later"):
+        load(saved)
+
+
+def test_other_versions_of_packages_are_said_and_no_reason_to_refuse(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = json.loads((saved / "bundle.json").read_text(encoding="utf-8"))
+    made["packages"]["lightgbm"] = "0.0.1"
+    (saved / "bundle.json").write_text(json.dumps(made), encoding="utf-8")
+    with caplog.at_level("INFO"):
+        load(saved)
+    assert "0.0.1" in caplog.text
