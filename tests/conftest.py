@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,3 +45,25 @@ def hashed() -> tuple[str, ...]:
     """Arguments for a whole run without weights, in seconds."""
     settings = str(REPOSITORY / "configs" / "hashed.yaml")
     return ("--config", settings, "fit.folds=2", "blend.rounds=5", "blend.min_rows=5")
+
+
+@pytest.fixture
+def wheel() -> Callable[[Path, dict[str, bytes]], Path]:
+    """Writes a wheel of some members that pip takes; its path says the package's name and version."""
+
+    def write(path: Path, members: dict[str, bytes]) -> Path:
+        name, version, *_ = *path.stem.split("-"), "1"
+        told = {
+            "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+            "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "RECORD": "",
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+            for file, text in told.items():
+                archive.writestr(f"{name}-{version}.dist-info/{file}", text)
+        return path
+
+    return write
