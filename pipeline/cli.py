@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.errors import InputError
+from pipeline.errors import EngineDied, InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -187,6 +187,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except EngineDied as error:
+        print(f"error: {error}\nWhat was scored before is kept: the same command goes on from there.", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise

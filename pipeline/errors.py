@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The errors that a user is meant to read."""
 
 from __future__ import annotations
 
@@ -8,3 +8,7 @@ class InputError(Exception):
 
     def __init__(self, where: object, *, found: str, wanted: str, remedy: str) -> None:
         super().__init__(f"{where}\n  found:  {found}\n  wanted: {wanted}\n  remedy: {remedy}")
+
+
+class EngineDied(RuntimeError):
+    """An engine's process ended before it answered; the message holds the end of its log."""

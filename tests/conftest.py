@@ -28,13 +28,22 @@ def kaggle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def eedi(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command, run in `tmp_path` with a cache there and no hub to ask; `environment` is laid over the usual one."""
+    """The command, run in `tmp_path` with a cache there and no hub to ask. `environment` is laid over the usual
+    one, and `start` is called in the new process before the command."""
 
-    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: object, start: Callable[[], None] | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         own = {"EEDI_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=tmp_path, env=os.environ | own | environment, capture_output=True, text=True, check=False, timeout=300
+            [sys.executable, "-m", "pipeline", *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | own | environment,
+            preexec_fn=start,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
 
     return call

@@ -19,14 +19,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Judge as Spec
+from pipeline.errors import EngineDied
 from pipeline.models.device import best_dtype
 from pipeline.models.judge import Chat
 
 log = logging.getLogger(__name__)
-
-
-class EngineDied(RuntimeError):
-    """The engine's process ended before it answered; the message holds the end of its log."""
 
 
 class VllmJudge:
