@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a competition's raw CSVs to a ranked, validated submission.csv.",
 )
+
+WIDTH = 120  # of a table, also where nobody watches
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]
 DataFolder = Annotated[
@@ -149,23 +152,30 @@ def doctor(overrides: Overrides = None, config: ConfigFile = None, data: DataFol
         table = Table("what", "found", title=title, title_justify="left", show_edge=False)
         for what, found in rows:
             table.add_row(what, found)
-        Console().print(table, "")
+        Console(width=WIDTH).print(table, "")
 
 
 def _table(title: str, scores: list[dict[str, Any]]) -> None:
-    """A table a subset: stage | MAP@25 [interval] | recall@25 | seconds."""
+    """A row a stage: MAP@25, recall@25 and seconds for all labels, MAP@25 for the seen and the unseen ones."""
     from rich.console import Console
     from rich.table import Table
 
-    for subset in dict.fromkeys(row["subset"] for row in scores):
-        rows = [row for row in scores if row["subset"] == subset]
-        heading = f"{title}: {subset} labels, {rows[0]['queries']} wrong answers"
-        table = Table("stage", "MAP@25 [95%]", "recall@25", "seconds", title=heading, title_justify="left", show_edge=False)
-        for row in rows:
-            score = f"{row['map@25']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-            seconds = f"{row['seconds']:.1f}" + (" (kept)" if row["kept"] else "")
-            table.add_row(row["stage"], score, f"{row['recall@25']:.3f}", seconds)
-        Console(width=100).print(table, "")
+    if not scores:
+        return
+    by_subset = {subset: [row for row in scores if row["subset"] == subset] for subset in ("all", "seen", "unseen")}
+    counts = {subset: rows[0]["queries"] for subset, rows in by_subset.items() if rows}
+    heads = [f"MAP@25 {subset}, {count}" for subset, count in counts.items() if subset != "all"]
+    heading = f"{title}: {counts['all']} wrong answers"
+    table = Table("stage", "MAP@25 [95%]", "recall@25", "seconds", *heads, title=heading, title_justify="left", show_edge=False)
+    for row in by_subset["all"]:
+        told = {each["subset"]: _with_interval(each) for each in scores if each["stage"] == row["stage"]}
+        seconds = f"{row['seconds']:.1f}" + (" (kept)" if row["kept"] else "")
+        table.add_row(row["stage"], told.pop("all"), f"{row['recall@25']:.3f}", seconds, *told.values())
+    Console(width=WIDTH).print(table, "")
+
+
+def _with_interval(row: Mapping[str, float]) -> str:
+    return f"{row['map@25']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
 def _print_frame(title: str, scores: pl.DataFrame) -> None:
@@ -175,9 +185,8 @@ def _print_frame(title: str, scores: pl.DataFrame) -> None:
     ladder = [name for name in scores.columns if name.startswith("recall")]
     table = Table("labels", "answers", "MAP@25 [95%]", *ladder, title=title, title_justify="left", show_edge=False)
     for row in scores.iter_rows(named=True):
-        score = f"{row['map@25']:.5f} [{row['low']:.3f}, {row['high']:.3f}]"
-        table.add_row(row["subset"], str(row["queries"]), score, *(f"{row[name]:.3f}" for name in ladder))
-    Console(width=140).print(table)
+        table.add_row(row["subset"], str(row["queries"]), _with_interval(row), *(f"{row[name]:.3f}" for name in ladder))
+    Console(width=WIDTH).print(table)
 
 
 def main() -> None:

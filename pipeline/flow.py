@@ -17,20 +17,21 @@ import polars as pl
 
 from pipeline import blend, submission
 from pipeline.bundle import Bundle
+from pipeline.chain import Chain
 from pipeline.config import Config
 from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats
-from pipeline.folds import make_folds, training_side
+from pipeline.folds import make_folds
 from pipeline.metrics import evaluate
 from pipeline.rerank import rerank
 from pipeline.retrieve import retrieve
-from pipeline.runs import fuse, run, stack, top_k
+from pipeline.runs import fuse, stack, top_k
 from pipeline.schema import LABEL_STATS
 from pipeline.store import Store
 
 if TYPE_CHECKING:
-    from lightgbm import Booster
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -125,31 +126,21 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
             wanted="one, to fit the blender on",
             remedy="Add train.csv, give --bundle, or set blend=null.",
         )
-    queries = _draw(labelled(train, qrels), config.fit.questions, config.fit.seed)
-    chain = chain_of(train, qrels, queries, catalog, config, store)
-    booster = None
-    if config.blend is not None:
-        chain.done.stages[BLEND] = chain.done.timed(BLEND, store, chain.out_of_fold)
-        booster = chain.booster()
-    told = qrels.join(chain.judged if chain.judged.height else queries, on="query_id", how="semi")
-    scores = table(chain.done, told, chain.seen())
-    return Bundle(config, booster, label_stats(qrels, chain.everything), scores, text_hashes(train))
-
-
-def labelled(train: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
-    """The QUERIES of `train` that have a label."""
-    return queries_of(train).join(qrels, on="query_id", how="semi", maintain_order="left")
-
-
-def chain_of(
-    train: pl.DataFrame, qrels: pl.DataFrame, queries: pl.DataFrame, catalog: pl.DataFrame, config: Config, store: Store
-) -> Chain:
-    """Score the training `queries` by every stage before the blender, and lay the folds."""
+    everything = queries_of(train)
+    labelled = everything.join(qrels, on="query_id", how="semi", maintain_order="left")
+    queries = _draw(labelled, config.fit.questions, config.fit.seed)
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, %d of them judged", queries.height, judged.height)
     done = score(queries, judged, catalog, config, store)
     folds = make_folds(train, config.fit.folds, config.fit.seed)
-    return Chain(config, queries_of(train), queries, judged, catalog, qrels, folds, done)
+    chain = Chain(config, everything, queries, catalog, qrels, folds, done.pool, done.runs)
+    booster = None
+    if config.blend is not None:
+        done.stages[BLEND] = done.timed(BLEND, store, chain.out_of_fold)
+        booster = chain.booster()
+    # of the judged answers alone, where there are any: each stage is told of the same answers as the last
+    told = qrels.join(judged if judged.height else queries, on="query_id", how="semi")
+    return Bundle(config, booster, label_stats(qrels, everything), table(done, told, chain.seen()), text_hashes(train))
 
 
 def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:
@@ -157,70 +148,6 @@ def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFra
     names = queries["question_id"].unique(maintain_order=True).to_list()
     Random(seed).shuffle(names)
     return queries.filter(pl.col("question_id").is_in(names[:questions]))
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The blender's out-of-fold chain over scored training queries.
-
-    The blender that ranks a fold was fitted on the other folds and never shown a label that counts as unseen there; the
-    label statistics behind any row come neither from that row's fold nor from the fold being ranked.
-    """
-
-    config: Config
-    everything: pl.DataFrame  # QUERIES of all training questions
-    queries: pl.DataFrame  # those that were scored
-    judged: pl.DataFrame  # and those of them that the judge scored too
-    catalog: pl.DataFrame
-    qrels: pl.DataFrame
-    folds: pl.DataFrame
-    done: Scored
-
-    @property
-    def numbers(self) -> list[int]:
-        """The folds that hold scored queries."""
-        return self.folds.join(self.queries, on="question_id", how="semi")["fold"].unique().sort().to_list()
-
-    def side(self, *held: int) -> pl.DataFrame:
-        """The QRELS that may stand behind rows of the folds `held`."""
-        return training_side(self.qrels, self.folds, set(held), self.config.fit.unseen, self.config.fit.seed)
-
-    def part(self, fold: int) -> pl.DataFrame:
-        """The scored queries of a fold."""
-        inside = self.folds.filter(pl.col("fold") == fold)
-        return self.queries.join(inside, on="question_id", how="semi", maintain_order="left")
-
-    def rows(self, fold: int, *without: int) -> pl.DataFrame:
-        """The features of a fold's queries, their label statistics free of it and of the folds `without`."""
-        queries = self.part(fold)
-        pool = self.done.pool.join(queries, on="query_id", how="semi")
-        stats = label_stats(self.side(fold, *without), self.everything)
-        return features(queries, self.catalog, pool, self.done.runs, stats)
-
-    def booster(self, *without: int) -> Booster:
-        """A booster fitted on all folds but those `without`, on the labels alone that are seen there."""
-        assert self.config.blend
-        rows = [self.rows(fold, *without) for fold in self.numbers if fold not in without]
-        return blend.fit(pl.concat(rows), self.side(*without), self.config.blend)
-
-    def out_of_fold(self) -> pl.DataFrame:
-        """The run of every scored query, each fold ranked by the booster of the others."""
-        if len(self.numbers) < 2:
-            raise InputError(
-                "the blender's training questions",
-                found="all in one fold",
-                wanted="two folds at least",
-                remedy="Raise fit.questions, or give more of train.csv.",
-            )
-        return run(pl.concat(blend.apply(self.booster(fold), self.rows(fold)) for fold in self.numbers))
-
-    def seen(self) -> pl.DataFrame:
-        """The part of the scored queries' QRELS whose labels stand on their fold's training side."""
-        parts = []
-        for fold in self.numbers:
-            gold = self.qrels.join(self.part(fold), on="query_id", how="semi")
-            parts.append(gold.join(self.side(fold), on="label_id", how="semi"))
-        return pl.concat(parts)
 
 
 def table(done: Scored, qrels: pl.DataFrame, seen: pl.DataFrame | None) -> list[dict[str, Any]]:

@@ -5,12 +5,15 @@ The one tie rule: score down, then label_id up. A rank is derived from it and ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import polars as pl
 
 from pipeline.schema import QRELS, RUN, check
 
+BLOCK = 1024  # queries scored at a time, so that memory does not grow with the test
+DECIMALS = 6  # of a cosine: what lies below depends on where in a batch a row stood, and may not decide a tie
 ORDER = {"by": ["query_id", "score", "label_id"], "descending": [False, True, False]}
 
 
@@ -51,3 +54,27 @@ def stack(upper: pl.DataFrame, lower: pl.DataFrame) -> pl.DataFrame:
     rest = ranked(lower).join(upper, on=QRELS.key, how="anti").select(*QRELS.columns, "rank", layer=pl.lit(1))
     both = pl.concat([first, rest]).sort("query_id", "layer", "rank")
     return run(both.with_columns(score=-pl.int_range(pl.len()).over("query_id").cast(pl.Float32)))
+
+
+def nearest(queries: pl.DataFrame, catalog: pl.DataFrame, cosine: Callable[[slice], np.ndarray], top_k: int) -> pl.DataFrame:
+    """The run of the `top_k` labels a query; `cosine` gives the matrix (block, n_labels) of a slice of the queries.
+
+    At the cut the tie rule holds: of equal scores the smaller label_id stays.
+    """
+    ordered = catalog.with_row_index("column").sort("label_id")
+    columns, ids = ordered["column"].to_numpy(), ordered["label_id"].to_numpy()
+    parts = []
+    for start in range(0, queries.height, BLOCK):
+        names = queries["query_id"][start : start + BLOCK]
+        scores = cosine(slice(start, start + len(names)))[:, columns].astype(np.float32).round(DECIMALS)
+        chosen = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+        parts.append(
+            pl.DataFrame(
+                {
+                    "query_id": np.repeat(names.to_numpy(), chosen.shape[1]),
+                    "label_id": ids[chosen].ravel(),
+                    "score": np.take_along_axis(scores, chosen, 1).ravel(),
+                }
+            )
+        )
+    return run(pl.concat(parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_prompts_of_one_question_stand_together(frames: tuple[pl.DataFrame, pl.D
     pointwise.score(queries, catalog, pool, judge, depth=3)
     questions = [prompts.tidy(text) for text in queries["question"]]
     order = [next(i for i, text in enumerate(questions) if f"Question: {text}\n" in prompt) for prompt in judge.asked]
-    changes = sum(a != b for a, b in zip(order, order[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(order))
     assert changes == len(set(order)) - 1
 
 

@@ -11,8 +11,10 @@ import pytest
 
 import pipeline
 from pipeline import flow
+from pipeline.chain import Chain
 from pipeline.config import Config, load
 from pipeline.data import Competition, queries_of
+from pipeline.folds import make_folds
 from pipeline.sample import opened
 from pipeline.store import Store
 
@@ -25,6 +27,7 @@ DOORS = {
     "blend.py",  # fit; `apply` takes none
     "metrics.py",  # scores
     "evaluation.py",  # scores
+    "chain.py",  # fits on it, fold by fold
     "flow.py",  # hands it from data to the above
     "sample/competition.py",  # makes it
 }
@@ -88,16 +91,18 @@ def test_a_fold_s_own_labels_change_no_out_of_fold_rank(settings: Config, compet
     """Planted leak: the labels of one fold are replaced by nonsense; that fold's out-of-fold ranking must not move."""
     store = Store(tmp_path)
     assert competition.train is not None and competition.train_qrels is not None
-    everything = queries_of(competition.train)
-    chain = flow.chain_of(competition.train, competition.train_qrels, everything, competition.catalog, settings, store)
+    # which labels are hidden is drawn from the fold's own, so only the unhidden split can be compared
+    plain = settings.model_copy(update={"fit": settings.fit.model_copy(update={"unseen": 0.0})})
+    everything, catalog = queries_of(competition.train), competition.catalog
+    done = flow.score(everything, everything.clear(), catalog, plain, store)
+    folds = make_folds(competition.train, plain.fit.folds, plain.fit.seed)
+    chain = Chain(plain, everything, everything, catalog, competition.train_qrels, folds, done.pool, done.runs)
     fold = chain.numbers[0]
     inside = chain.part(fold)["query_id"].implode()
     spoiled = chain.qrels.with_columns(
         label_id=pl.when(pl.col("query_id").is_in(inside)).then(pl.lit(0, pl.Int32)).otherwise("label_id")
     )
-    # which labels are hidden is drawn from the fold's own, so only the unhidden split can be compared
-    plain = settings.model_copy(update={"fit": settings.fit.model_copy(update={"unseen": 0.0})})
-    honest = replace(chain, config=plain)
-    planted = replace(honest, qrels=spoiled)
     of_fold = pl.col("query_id").is_in(inside)
-    assert honest.out_of_fold().filter(of_fold).equals(planted.out_of_fold().filter(of_fold))
+    honest, planted = (each.out_of_fold() for each in (chain, replace(chain, qrels=spoiled)))
+    assert honest.filter(of_fold).equals(planted.filter(of_fold))
+    assert not honest.equals(planted)  # the other folds do learn from those labels

@@ -9,10 +9,12 @@ import pytest
 
 from pipeline import bundle as bundles
 from pipeline import flow, ledger, submission
+from pipeline.chain import Chain
 from pipeline.config import Config, load
-from pipeline.data import Competition
+from pipeline.data import Competition, queries_of
 from pipeline.errors import InputError
 from pipeline.features import label_stats
+from pipeline.folds import make_folds
 from pipeline.sample import opened
 from pipeline.store import Store
 
@@ -88,8 +90,10 @@ def test_a_stage_is_swapped_by_its_kind(competition: Competition, store: Store) 
 def test_label_statistics_are_free_of_the_folds_they_describe(settings: Config, competition: Competition, store: Store) -> None:
     assert competition.train is not None and competition.train_qrels is not None
     train, qrels = competition.train, competition.train_qrels
-    queries = flow.labelled(train, qrels)
-    chain = flow.chain_of(train, qrels, queries, competition.catalog, settings, store)
+    queries = queries_of(train)
+    folds = make_folds(train, settings.fit.folds, settings.fit.seed)
+    done = flow.score(queries, queries.clear(), competition.catalog, settings, store)
+    chain = Chain(settings, queries, queries, competition.catalog, qrels, folds, done.pool, done.runs)
     for fold in chain.numbers:
         inside = set(chain.part(fold)["query_id"])
         assert not inside & set(chain.side(fold)["query_id"])

@@ -6,7 +6,7 @@ import polars as pl
 
 from pipeline import prompts
 from pipeline.config import Tfidf
-from pipeline.retrieve.dense import best
+from pipeline.runs import nearest
 
 
 def search(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf) -> pl.DataFrame:
@@ -16,4 +16,4 @@ def search(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf) -> pl.Data
     vectorizer = TfidfVectorizer(ngram_range=(1, spec.ngrams), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     labels = vectorizer.fit_transform(catalog["label"].to_list())
     texts = vectorizer.transform([prompts.lexical_query(row) for row in queries.iter_rows(named=True)])
-    return best(queries, catalog, lambda rows: (texts[rows] @ labels.T).toarray(), spec.top_k)
+    return nearest(queries, catalog, lambda rows: (texts[rows] @ labels.T).toarray(), spec.top_k)
