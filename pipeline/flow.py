@@ -43,8 +43,8 @@ class Scored:
     """What the stages made of some queries.
 
     `runs` are the single stages' own, as the features want them; `stages` are full rankings, a row each in the tables, the
-    last of them the one to submit. A judge's ranking is "last stage wins": its order, then the pool's. `seconds` are of this
-    process; a stage in `kept` came from the store.
+    last of them the one to submit. A judge's ranking is "last stage wins": its order, then the pool's, and the pool's alone for
+    a query that it was not given. `seconds` are of this process; a stage in `kept` came from the store.
     """
 
     pool: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -130,7 +130,7 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
     labelled = everything.join(qrels, on="query_id", how="semi", maintain_order="left")
     queries = _draw(labelled, config.fit.questions, config.fit.seed)
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
-    log.info("fitting on %d labelled answers, %d of them judged", queries.height, judged.height)
+    log.info("fitting on %d labelled answers, of which the judge scores %d", queries.height, judged.height)
     done = score(queries, judged, catalog, config, store)
     folds = make_folds(train, config.fit.folds, config.fit.seed)
     chain = Chain(config, everything, queries, catalog, qrels, folds, done.pool, done.runs)
@@ -138,9 +138,8 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
     if config.blend is not None:
         done.stages[BLEND] = done.timed(BLEND, store, chain.out_of_fold)
         booster = chain.booster()
-    # of the judged answers alone, where there are any: each stage is told of the same answers as the last
-    told = qrels.join(judged if judged.height else queries, on="query_id", how="semi")
-    return Bundle(config, booster, label_stats(qrels, everything), table(done, told, chain.seen()), text_hashes(train))
+    scores = table(done, qrels.join(queries, on="query_id", how="semi"), chain.seen())
+    return Bundle(config, booster, label_stats(qrels, everything), scores, text_hashes(train))
 
 
 def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:

@@ -170,9 +170,8 @@ def decrease_by_percentage(rng: Random) -> Item:
 @construct("Percentages", "Find the original amount before a percentage decrease")
 def reverse_percentage(rng: Random) -> Item:
     percent, step = rng.choice(((10, 100), (20, 25), (25, 16), (40, 50)))
-    original = step * rng.randint(5, 14)
+    original, goods = step * rng.randint(5, 14), rng.choice(GOODS)
     final = original * (100 - percent) // 100
-    goods = rng.choice(GOODS)
     return Item(
         question=either(
             rng,
