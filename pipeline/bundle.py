@@ -22,7 +22,7 @@ from pipeline import __version__
 from pipeline.config import Config, dump, resolved
 from pipeline.errors import InputError
 from pipeline.schema import LABEL_STATS, SchemaError, check
-from pipeline.store import versions
+from pipeline.store import digest, versions
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -60,18 +60,23 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise `InputError` if something is there."""
+    """Raise `InputError` if something is there, or if a file stands where one of its folders would be."""
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise InputError(path, found=f"{nearest} is a file", wanted="a folder to write into", remedy="Choose another.")
     if path.exists():
         raise InputError(path, found="it exists", wanted="a new name", remedy="Choose another, or remove it yourself.")
 
 
 def save(bundle: Bundle, folder: Path) -> None:
     """Write the bundle as a new folder."""
-    made = {"version": __version__, "packages": versions(), "trained_on": bundle.trained_on}
+    made: dict[str, Any] = {"version": __version__, "packages": versions(), "trained_on": bundle.trained_on}
     with new_folder(folder) as new:
         (new / "config.yaml").write_text(dump(bundle.config), encoding="utf-8")
         if bundle.booster is not None:
-            bundle.booster.save_model(new / "booster.txt")
+            text = bundle.booster.model_to_string()
+            (new / "booster.txt").write_text(text, encoding="utf-8")
+            made["booster"] = digest(text)
         bundle.label_stats.write_parquet(new / "label_stats.parquet")
         (new / "scores.json").write_text(json.dumps(bundle.scores, indent=1), encoding="utf-8")
         (new / "bundle.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
@@ -86,14 +91,20 @@ def load(folder: Path) -> Bundle:
         stats = check(pl.read_parquet(folder / "label_stats.parquet"), LABEL_STATS)
         scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         made = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-        booster = Booster(model_file=folder / "booster.txt") if config.blend is not None else None
-    except (OSError, ValueError, SchemaError, yaml.YAMLError, pl.exceptions.PolarsError) as error:
+        trained_on, packages = made["trained_on"], made["packages"]
+        booster = None
+        if config.blend is not None:
+            text = (folder / "booster.txt").read_text(encoding="utf-8")
+            if digest(text) != made["booster"]:  # LightGBM ends the process on a model that is cut off
+                raise ValueError("booster.txt is not the one that was written")
+            booster = Booster(model_str=text)
+    except (OSError, ValueError, KeyError, TypeError, SchemaError, yaml.YAMLError, pl.exceptions.PolarsError) as error:
         raise InputError(
             folder,
             found=str(error).splitlines()[0],
             wanted="a folder written by `eedi fit`",
             remedy="Check --bundle, or fit again.",
         ) from None
-    if made["packages"] != versions():
-        log.info("the bundle was made with %s; here are %s", made["packages"], versions())
-    return Bundle(config, booster, stats, scores, made["trained_on"])
+    if packages != versions():
+        log.info("the bundle was made with %s; here are %s", packages, versions())
+    return Bundle(config, booster, stats, scores, trained_on)

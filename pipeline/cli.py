@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -200,11 +201,13 @@ def main() -> None:
         print(f"error: {error}\nWhat was scored before is kept: the same command goes on from there.", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        told = re.search(r"\(os error (\d+)\)", str(error))  # polars sets no errno
+        number = error.errno or (int(told[1]) if told else None)
+        if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
         fault = InputError(
             error.filename or "the disk",
-            found=str(error.strerror),
+            found=os.strerror(number or 0),
             wanted="room to write",
             remedy="Free space, or write elsewhere (--out, $EEDI_CACHE); nothing half-written was left.",
         )

@@ -65,7 +65,10 @@ def read_table(path: Path, wanted: list[str]) -> pl.DataFrame:
             wanted="UTF-8 text",
             remedy="Save the file as UTF-8 (iconv -f latin1 -t utf-8, if it came from an older program).",
         ) from None
-    header = next(csv.reader(io.StringIO(text)), [])
+    try:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True) if text.strip() else [[]]
+    except csv.Error as error:
+        raise InputError(path, found=str(error), wanted="each text's quote closed", remedy="Repair the quoting.") from None
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise InputError(
             f"{path}, header", found=f"{twice} more than once", wanted="each column once", remedy="Remove the copy."
@@ -79,16 +82,16 @@ def read_table(path: Path, wanted: list[str]) -> pl.DataFrame:
             wanted=f"{missing} as well",
             remedy=f"Rename the column: {hint}" if hint else "Take the file as the competition gives it.",
         )
-    try:
-        table = pl.read_csv(io.StringIO(text), infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(
-            path,
-            found=str(error).splitlines()[0],
-            wanted=f"rows of {len(header)} fields, texts with commas or line ends in double quotes",
-            remedy="Repair the quoting of the row that is named.",
-        ) from None
-    return table.select(pl.col(wanted).fill_null(""))
+    rows = [row for row in rows if row]  # an empty line is no row
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise InputError(
+                f"{path}, row {number}",
+                found=f"{len(row)} fields",
+                wanted=f"{len(header)} fields, texts with commas or line ends in double quotes",
+                remedy="Repair the quoting of the row, or fetch the file again.",
+            )
+    return pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String()), orient="row").select(wanted)
 
 
 def _refuse(path: Path, bad: pl.DataFrame, column: str, wanted: str, remedy: str) -> None:
@@ -151,6 +154,7 @@ def read_qrels(path: Path, catalog: pl.DataFrame | None = None) -> pl.DataFrame:
     """QRELS from a file in train.csv's layout; every label must stand in `catalog` where one is given."""
     key = COLUMNS["question_id"]
     table = read_table(path, [key, *LABEL_COLUMNS.values()]).with_row_index("row", offset=1)
+    _refuse(path, table.filter(~pl.col(key).is_first_distinct()), key, "each id once", "Remove the repeated question.")
     known = None if catalog is None else catalog["label_id"].implode()
     parts = []
     for letter, column in LABEL_COLUMNS.items():
