@@ -88,7 +88,7 @@ def read_table(path: Path, wanted: list[str]) -> pl.DataFrame:
             raise InputError(
                 f"{path}, row {number}",
                 found=f"{len(row)} fields",
-                wanted=f"{len(header)} fields, texts with commas or line ends in double quotes",
+                wanted=f"rows of {len(header)} fields, texts with commas or line ends in double quotes",
                 remedy="Repair the quoting of the row, or fetch the file again.",
             )
     return pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String()), orient="row").select(wanted)
