@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +18,7 @@ from pipeline import __version__
 from pipeline.config import Config, dump, resolved
 from pipeline.errors import InputError
 from pipeline.schema import LABEL_STATS, SchemaError, check
-from pipeline.store import digest, versions
+from pipeline.store import digest, new_folder, versions
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -39,33 +35,6 @@ class Bundle:
     label_stats: pl.DataFrame
     scores: list[dict[str, Any]]
     trained_on: list[str]  # `data.text_hashes` of the training questions
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends well, and vanishes when it does not.
-
-    Raises `InputError` if `folder` exists: what was written once is never written over.
-    """
-    refuse_existing(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        refuse_existing(folder)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def refuse_existing(path: Path) -> None:
-    """Raise `InputError` if something is there, or if a file stands where one of its folders would be."""
-    nearest = next(parent for parent in path.absolute().parents if parent.exists())
-    if not nearest.is_dir():
-        raise InputError(path, found=f"{nearest} is a file", wanted="a folder to write into", remedy="Choose another.")
-    if path.exists():
-        raise InputError(path, found="it exists", wanted="a new name", remedy="Choose another, or remove it yourself.")
 
 
 def save(bundle: Bundle, folder: Path) -> None:

@@ -62,7 +62,7 @@ def submit(
     from pipeline import flow, ledger
     from pipeline.config import load
     from pipeline.sample import opened
-    from pipeline.store import Store
+    from pipeline.store import Store, refuse_existing
 
     if bundle and config:
         raise InputError(
@@ -74,12 +74,13 @@ def submit(
     fitted = bundles.load(bundle) if bundle else None
     settings = load(config, overrides or [], fitted.config if fitted else None)
     where = out or ledger.new_name(settings.name)
-    bundles.refuse_existing(where)
+    refuse_existing(where)
     competition, store = opened(settings, data, limit), Store()
     if fitted is None:
         fitted = flow.fit(competition, settings, store)
         _table("out of fold, on training questions", fitted.scores)
-    predicted = flow.predict(competition, replace(fitted, config=settings), store)
+    fitted = replace(fitted, config=settings)
+    predicted = flow.predict(competition, fitted, store)
     _table("the test's own answers", predicted.scores)
     path = ledger.write_csv(predicted, where) if out else ledger.enter(predicted, fitted, where)
     print(f"{path}: {predicted.submission.height} rows, validated")
@@ -97,9 +98,9 @@ def fit(
     from pipeline import flow
     from pipeline.config import load
     from pipeline.sample import opened
-    from pipeline.store import Store
+    from pipeline.store import Store, refuse_existing
 
-    bundles.refuse_existing(bundle)
+    refuse_existing(bundle)
     settings = load(config, overrides or [])
     fitted = flow.fit(opened(settings, data), settings, Store())
     bundles.save(fitted, bundle)
@@ -130,9 +131,9 @@ def data(
     unseen: Annotated[float | None, typer.Option(min=0, max=1, help="Share of the test's labels that train lacks.")] = None,
 ) -> None:
     """Write the embedded competition as Kaggle-style CSVs; without options, the one that `submit` runs on."""
-    from pipeline.bundle import new_folder
     from pipeline.config import Sample
     from pipeline.sample.competition import write
+    from pipeline.store import new_folder
 
     given = {"train": train, "test": test, "seed": seed, "unseen": unseen}
     with new_folder(out) as folder:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -29,9 +29,6 @@ from pipeline.retrieve import retrieve
 from pipeline.runs import fuse, stack, top_k
 from pipeline.schema import LABEL_STATS
 from pipeline.store import Store
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline import __version__, submission
-from pipeline.bundle import Bundle, new_folder
+from pipeline.bundle import Bundle
 from pipeline.config import dump
 from pipeline.flow import Prediction
-from pipeline.store import versions
+from pipeline.store import new_folder, versions
 
 FOLDER = Path("submissions")
 CSV = "submission.csv"

@@ -1,4 +1,6 @@
-"""Kept results: a parquet file and, written after it, a JSON sidecar that says what made it and how long that took.
+"""Files that are whole or not there, and kept results.
+
+A kept result is a parquet file and, written after it, a JSON sidecar that says what made it and how long that took.
 
 A result is named by a hash of what went into it, so nothing is ever stale; one whose sidecar is missing was cut off and
 is made again. It does not know what the frames mean.
@@ -10,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +23,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import polars as pl
+
+from pipeline.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +74,33 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` when the block ends well, and vanishes when it does not.
+
+    Raises `InputError` if `folder` exists: what was written once is never written over.
+    """
+    refuse_existing(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        refuse_existing(folder)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise `InputError` if something is there, or if a file stands where one of its folders would be."""
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise InputError(path, found=f"{nearest} is a file", wanted="a folder to write into", remedy="Choose another.")
+    if path.exists():
+        raise InputError(path, found="it exists", wanted="a new name", remedy="Choose another, or remove it yourself.")
 
 
 @dataclass

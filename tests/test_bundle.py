@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from pipeline import blend
-from pipeline.bundle import Bundle, load, new_folder, refuse_existing, save
+from pipeline.bundle import Bundle, load, save
 from pipeline.config import Config
 from pipeline.config import load as settings
 from pipeline.errors import InputError
@@ -63,37 +63,6 @@ def test_what_exists_is_never_written_over(fitted: Bundle, saved: Path) -> None:
         save(replace(fitted, scores=[]), saved)
     assert {path: path.read_bytes() for path in saved.iterdir()} == before
     assert list(saved.parent.iterdir()) == [saved]
-
-
-def test_a_path_is_refused_only_if_something_is_there(tmp_path: Path) -> None:
-    refuse_existing(tmp_path / "new")
-    (tmp_path / "file").touch()
-    for path in (tmp_path, tmp_path / "file"):
-        with pytest.raises(InputError, match="it exists"):
-            refuse_existing(path)
-
-
-def test_a_new_folder_has_its_name_only_once_it_is_whole(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "deep" / "new") as folder:
-        (folder / "file").write_text("whole", encoding="utf-8")
-        assert not (tmp_path / "deep" / "new").exists()
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["new"]
-    assert (tmp_path / "deep" / "new" / "file").read_text(encoding="utf-8") == "whole"
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_new_folder_whose_making_fails_is_gone(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), new_folder(tmp_path / "new") as folder:
-        (folder / "file").touch()
-        raise error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_new_folder_that_another_made_meanwhile_is_left_to_the_other(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it exists"), new_folder(tmp_path / "new"):
-        (tmp_path / "new").mkdir()
-        (tmp_path / "new" / "theirs").touch()
-    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("new"), Path("new/theirs")]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "booster.txt", "label_stats.parquet", "scores.json", "bundle.json"])

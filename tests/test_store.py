@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.store import Store, cache_folder, digest, replacing, versions
+from pipeline.errors import InputError
+from pipeline.store import Store, cache_folder, digest, new_folder, refuse_existing, replacing, versions
 
 FRAME = pl.DataFrame({"query_id": ["1_A", "2_B"], "score": pl.Series([0.25, -1.0], dtype=pl.Float32)})
 INPUTS = {"weights": "abc", "texts": ["÷", "×"]}
@@ -137,3 +138,34 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("EEDI_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
     assert Store().folder == tmp_path / "mine" / "results"
+
+
+def test_a_path_is_refused_only_if_something_is_there(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "new")
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(InputError, match="it exists"):
+            refuse_existing(path)
+
+
+def test_a_new_folder_has_its_name_only_once_it_is_whole(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "deep" / "new") as folder:
+        (folder / "file").write_text("whole", encoding="utf-8")
+        assert not (tmp_path / "deep" / "new").exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["new"]
+    assert (tmp_path / "deep" / "new" / "file").read_text(encoding="utf-8") == "whole"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_new_folder_whose_making_fails_is_gone(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), new_folder(tmp_path / "new") as folder:
+        (folder / "file").touch()
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_that_another_made_meanwhile_is_left_to_the_other(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="it exists"), new_folder(tmp_path / "new"):
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "theirs").touch()
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("new"), Path("new/theirs")]

@@ -24,7 +24,9 @@ def best_dtype() -> str:
 
     if device() == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
-    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+    # not every processor that can emulate bfloat16 is faster for it
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"
 
 
 def torch_dtype(name: str) -> torch.dtype:

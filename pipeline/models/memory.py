@@ -35,6 +35,12 @@ def held(key: Hashable, load: Callable[[], M]) -> M:
 @atexit.register
 def release() -> None:
     """Close every model."""
+    if not _held:
+        return
     while _held:
         _held.popitem()[1].close()
     gc.collect()
+    if device() == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()  # else the memory stays with this process, and an engine in another finds the card full

@@ -100,9 +100,7 @@ def _snapshot(reference: str, *, local_files_only: bool) -> Path:
 
     try:
         folder = Path(
-            snapshot_download(
-                reference, allow_patterns=list(READ), local_files_only=local_files_only, etag_timeout=5, tqdm_class=None
-            )
+            snapshot_download(reference, allow_patterns=list(READ), local_files_only=local_files_only, etag_timeout=5)
         )
     except Exception as error:  # the hub's client has a dozen of them, of four libraries: all mean "not from here"
         raise NotHere(str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ from typing import Any
 def serve(arguments: dict[str, Any]) -> None:
     """Load, say so, then answer requests until stdin ends."""
     began = time.monotonic()
+    threading.Thread(target=die_with, args=[os.getppid()], daemon=True).start()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     # the engine shares this process, so that killing it leaves nothing behind
@@ -29,6 +31,13 @@ def serve(arguments: dict[str, Any]) -> None:
         request = json.loads(line)
         answer = ask(engine, request["prompts"], request["options"])
         print(json.dumps({"logprobs": answer}), file=out, flush=True)
+
+
+def die_with(parent: int) -> None:
+    """End this process once its parent is gone, even in the middle of a request."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def ask(engine: Any, prompts: list[list[int]], options: list[int]) -> list[list[float]]:
