@@ -7,7 +7,7 @@ BUILD  := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 .PHONY: submission test lint types
 
 submission: $(VENV)/.run
-	$(BIN)/eedi submit --config configs/default.yaml
+	$(BIN)/eedi submit
 
 test: $(VENV)/.dev
 	$(BIN)/pytest

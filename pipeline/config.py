@@ -204,7 +204,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise InputError(path, found=str(error), wanted="a YAML file", remedy="Check --config.") from None
     settings = _yaml(text, str(path)) or {}
     if not isinstance(settings, Mapping):
-        raise InputError(path, found=type(settings).__name__, wanted="keys and values", remedy="See configs/default.yaml.")
+        raise InputError(
+            path, found=type(settings).__name__, wanted="keys and values", remedy="See configs/minilm.yaml for one."
+        )
     return settings
 
 

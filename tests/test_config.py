@@ -33,11 +33,6 @@ def test_every_shipped_file_loads_and_is_called_what_its_file_is(path: Path) -> 
     assert load(path).name == {"default": "eedi"}.get(path.stem, path.stem)
 
 
-def test_the_default_file_says_what_the_defaults_say() -> None:
-    (default,) = (path for path in CONFIGS if path.stem == "default")
-    assert load(default) == load() == Config()
-
-
 @pytest.mark.parametrize("path", [None, *CONFIGS], ids=lambda path: path.stem if path else "defaults")
 def test_what_is_dumped_is_taken_back_as_it_was(path: Path | None) -> None:
     config = load(path, ["rerank.second={kind: pointwise, depth: 3}", "blend.learning_rate=1e-4", "fit.judged=null"])

@@ -128,12 +128,12 @@ def test_one_command_from_nothing_to_a_validated_submission(tmp_path: Path) -> N
     (cache_folder() / "weights").mkdir(parents=True, exist_ok=True)
     (cache / "weights").symlink_to(cache_folder() / "weights")
     small = ["sample.train=24", "sample.test=4", "fit.judged=4", "blend.rounds=20", "blend.min_rows=5"]
-    command = [sys.executable, "-m", "pipeline", "submit", "--config", str(ROOT / "configs" / "default.yaml"), *small]
+    command = [sys.executable, "-m", "pipeline", "submit", *small]
     environment = os.environ | {"EEDI_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "submissions").iterdir()
-    settings = load(ROOT / "configs" / "default.yaml", small)
+    settings = load(overrides=small)
     (tmp_path / "data").mkdir()
     write(tmp_path / "data", settings.sample)
     queries = queries_of(load_data(tmp_path / "data", Data()).test)
