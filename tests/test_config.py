@@ -30,7 +30,7 @@ def at(config: Config, key: str) -> Any:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_file_loads_and_is_called_what_its_file_is(path: Path) -> None:
-    assert load(path).name == {"default": "eedi"}.get(path.stem, path.stem)
+    assert load(path).name == path.stem
 
 
 @pytest.mark.parametrize("path", [None, *CONFIGS], ids=lambda path: path.stem if path else "defaults")
