@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import shutil
 from pathlib import Path
 
 from pipeline.config import Config, Dense, Listwise, Pointwise, Tfidf
@@ -53,7 +54,7 @@ def _places(data: Path | None) -> Rows:
         f"{data}: " + (", ".join(sorted(path.name for path in data.glob("*.csv"))) or "no CSV") if data else "the embedded one"
     )
     return [("competition", here)] + [
-        (name, f"{folder}, {sources.free_bytes(folder) / 2**30:.0f} GiB free")
+        (name, f"{folder}, {_free(folder) / 2**30:.0f} GiB free")
         for name, folder in (("cache", cache), ("submissions", Path("submissions").absolute()))
     ]
 
@@ -84,3 +85,10 @@ def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:
         return f"CANNOT RUN: {package} is not installed (pip install '.[cpu]' or '.[gpu]')"
     dtype = best_dtype() if spec.dtype == "auto" else spec.dtype
     return f"{package} on {device()} in {dtype}"
+
+
+def _free(folder: Path) -> int:
+    """Free bytes where `folder` is or would be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

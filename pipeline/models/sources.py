@@ -1,30 +1,26 @@
 """Where weights come from: a folder, a Kaggle mount, the hub's cache, the hub, then packages that carry them as data.
 
-What it hands out is always a folder in Hugging Face's layout with safetensors in it. Nothing in such a folder is run: code
-and pickles are refused here, and every loader is told so again.
+What it hands out is always a folder in Hugging Face's layout that `safety.py` has looked through: nothing in it is run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.models import packaged
+from pipeline.models.safety import checked
 from pipeline.store import cache_folder
 
 log = logging.getLogger(__name__)
 
 HASHED = "hashed"  # the reserved reference of the weightless stand-ins
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that a loader may read
 
 
@@ -140,48 +136,6 @@ def whereabouts(reference: str) -> str:
     return f"{reference} is not on this machine: the hub would be asked, then {carried}"
 
 
-def checked(folder: Path) -> Path:
-    """`folder`, if it can be loaded without running anything of it; else `InputError`."""
-
-    def refuse(found: str, wanted: str) -> InputError:
-        return InputError(
-            folder, found=found, wanted=wanted, remedy="Convert the weights with save_pretrained, or take others."
-        )
-
-    def read(file: Path, kind: type) -> Any:
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise refuse(f"{file.relative_to(folder)}: {error}", "JSON") from None
-        if not isinstance(content, kind):
-            raise refuse(f"{file.relative_to(folder)}: a {type(content).__name__}", f"a {kind.__name__}")
-        return content
-
-    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-        raise refuse("no config.json and no modules.json", "a model's folder in Hugging Face's layout")
-    whole = (folder / "modules.json").is_file()
-    if not any(folder.rglob("*.safetensors") if whole else folder.glob("*.safetensors")):
-        pickles = sorted(str(path.relative_to(folder)) for pattern in PICKLES for path in folder.rglob(pattern))
-        raise refuse(f"no safetensors{f', but {pickles}, which can run code' if pickles else ''}", "weights as safetensors")
-    for config in folder.rglob("*config.json"):
-        settings = read(config, dict)
-        if "auto_map" in settings:
-            raise refuse(f"{config.relative_to(folder)} asks for code of its own (auto_map)", "an architecture of transformers")
-        types = settings.get("types")  # a router's modules
-        for name in (settings.get("tokenizer_class"), *(types.values() if isinstance(types, dict) else ())):
-            if "." in str(name or "") and not str(name).startswith("sentence_transformers."):
-                raise refuse(f"{config.relative_to(folder)} names {name}", "modules of sentence_transformers")
-    if whole:
-        for each in read(folder / "modules.json", list):
-            module = each if isinstance(each, dict) else {}
-            part, kind = folder / str(module.get("path", "")), str(module.get("type"))
-            if not kind.startswith("sentence_transformers."):
-                raise refuse(f"modules.json names {kind}", "modules of sentence_transformers")
-            if any(any(part.glob(pattern)) for pattern in PICKLES) and not any(part.glob("*.safetensors")):
-                raise refuse(f"{part.name} has its weights as a pickle", "weights as safetensors")
-    return folder
-
-
 @cache
 def fingerprint(folder: Path) -> str:
     """A hash of all that a loader reads of `folder`: names and bytes."""
@@ -195,10 +149,3 @@ def fingerprint(folder: Path) -> str:
 def _read(folder: Path) -> Iterator[Path]:
     for pattern in READ:
         yield from folder.rglob(pattern)
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space where `folder` is or would be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
