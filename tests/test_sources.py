@@ -53,6 +53,11 @@ def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert sources.resolve(str(made)) == sources.resolve("some/model") == made
 
 
+def test_a_record_that_lies_beside_the_weights_is_no_reason_to_refuse_them(tmp_path: Path) -> None:
+    made = folder_of(tmp_path / "model", {"data_config.json": [{"name": "pairs", "weight": 3}]})
+    assert sources.resolve(str(made)) == made
+
+
 @pytest.mark.parametrize("owner", ["", "models/qwen-lm/"])
 @pytest.mark.parametrize("reference", [PLAIN, CODER])
 def test_a_kaggle_model_is_found_in_the_old_and_the_new_layout_and_not_taken_for_another(

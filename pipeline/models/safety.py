@@ -35,7 +35,8 @@ def checked(folder: Path) -> Path:
         pickles = sorted(str(path.relative_to(folder)) for pattern in PICKLES for path in folder.rglob(pattern))
         raise refuse(f"no safetensors{f', but {pickles}, which can run code' if pickles else ''}", "weights as safetensors")
     for config in folder.rglob("*config.json"):
-        settings = read(config, dict)
+        if not isinstance(settings := read(config, dict if config.name == "config.json" else object), dict):
+            continue  # a record of its training, say
         if "auto_map" in settings:
             raise refuse(f"{config.relative_to(folder)} asks for code of its own (auto_map)", "an architecture of transformers")
         types = settings.get("types")  # a router's modules
