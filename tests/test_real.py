@@ -113,6 +113,14 @@ def test_vectors_say_what_the_text_says_whatever_stands_beside_it_and_are_kept(t
     assert (store.made, store.found) == (4, 1)
 
 
+def test_the_packaged_sentence_transformers_model_loads_as_it_is_and_knows_meanings(tmp_path: Path) -> None:
+    spec = Dense(weights="sentence-transformers/all-MiniLM-L6-v2", template="plain", max_tokens=256)
+    texts = ["Adds before multiplying", "Does the addition before the multiplication", "Reads the minute hand as the hour"]
+    vectors = KeptEncoder(spec, Store(tmp_path)).encode(texts, "label")
+    assert vectors.shape == (3, 384)
+    assert vectors[0] @ vectors[1] > 0.7 > 0.3 > vectors[0] @ vectors[2]
+
+
 def test_a_killed_judge_goes_on_where_it_stopped(tmp_path: Path, asked: list[str]) -> None:
     spec, store = JUDGE.model_copy(update={"chunk": 4}), Store(tmp_path)
     first = KeptJudge(spec, store).logprobs(asked[:4], OPTIONS[:5])
