@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 
 WIDTH = 120  # of a table, also where nobody watches
+MODELS = ("torch", "transformers", "sentence_transformers", "vllm", "gguf", "accelerate", "filelock")  # not of the core install
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]
 DataFolder = Annotated[
@@ -201,6 +202,17 @@ def main() -> None:
     except EngineDied as error:
         print(f"error: {error}\nWhat was scored before is kept: the same command goes on from there.", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name not in MODELS:
+            raise
+        fault = InputError(
+            "this installation",
+            found=f"no package {error.name}",
+            wanted="what the models run on",
+            remedy="Install this project's extra: pip install '.[cpu]', or '.[gpu]'. `eedi doctor` says what is here.",
+        )
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         told = re.search(r"\(os error (\d+)\)", str(error))  # polars sets no errno
         number = error.errno or (int(told[1]) if told else None)

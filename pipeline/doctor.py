@@ -28,12 +28,13 @@ def _machine() -> Rows:
         (name, found.get(name, "not installed")) for name in ("torch", "transformers", "sentence-transformers", "lightgbm")
     ]
     rows.append(("vLLM", _vllm(found)))
-    if "torch" in found:
+    try:
         import torch
-
-        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        rows.append(("GPU", ", ".join(gpus) or "none that torch sees"))
-        rows.append(("number format", f"{best_dtype()} (what this {'GPU' if gpus else 'processor'} computes in)"))
+    except ImportError as error:
+        return [*rows, ("GPU", f"not looked for: torch cannot be imported ({error})")]
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    rows.append(("GPU", ", ".join(gpus) or "none that torch sees"))
+    rows.append(("number format", f"{best_dtype()} (what this {'GPU' if gpus else 'processor'} computes in)"))
     return rows
 
 
@@ -42,8 +43,9 @@ def _vllm(found: dict[str, str]) -> str:
     if name is None:
         return "not installed"
     spec = importlib.util.find_spec("vllm")
-    text = (Path(spec.origin or "").parent / "sampling_params.py").read_text(encoding="utf-8") if spec else ""
-    exact = "logprob_token_ids" in text
+    settings = Path(spec.origin if spec and spec.origin else "vllm/__init__.py").with_name("sampling_params.py")
+    # read, not imported: the import alone takes ten seconds
+    exact = settings.is_file() and "logprob_token_ids" in settings.read_text(encoding="utf-8")
     can = "log-probabilities of exactly the option tokens" if exact else "too old for exact-token log-probabilities: take 0.32"
     return f"{name} {found[name]}: {can}"
 
@@ -81,10 +83,13 @@ def _engine(spec: Listwise | Pointwise) -> str:
 def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:
     if spec.weights == sources.HASHED:
         return "a weightless stand-in, as the config says"
-    if importlib.util.find_spec(package.replace("-", "_")) is None or importlib.util.find_spec("torch") is None:
+    if importlib.util.find_spec(package.replace("-", "_")) is None:
         return f"CANNOT RUN: {package} is not installed (pip install '.[cpu]' or '.[gpu]')"
-    dtype = best_dtype() if spec.dtype == "auto" else spec.dtype
-    return f"{package} on {device()} in {dtype}"
+    try:
+        dtype = best_dtype() if spec.dtype == "auto" else spec.dtype
+        return f"{package} on {device()} in {dtype}"
+    except ImportError as error:
+        return f"CANNOT RUN: torch cannot be imported ({error})"
 
 
 def _free(folder: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -187,3 +188,17 @@ def test_doctor_says_what_is_here_and_what_each_stage_would_use(eedi: Eedi, hash
     assert all(each in told for each in ("Python", "torch", "vLLM", "GPU", "GiB free", "train.csv"))
     for stage, why in {"lexical": "TF-IDF", "dense": "weightless stand-in", "judge": "weightless", "blend": "LightGBM"}.items():
         assert re.search(rf"{stage} +│ .*{why}", told), told
+
+
+@pytest.mark.parametrize("missing", ["torch", "huggingface_hub", "vllm"])
+def test_without_the_models_packages_doctor_still_answers_and_submit_says_what_to_install(
+    eedi: Eedi, tmp_path: Path, missing: str
+) -> None:
+    shadow = tmp_path / "shadow" / f"{missing}.py"
+    shadow.parent.mkdir()
+    shadow.write_text(f"raise ModuleNotFoundError('not installed here', name={missing!r})", encoding="utf-8")
+    path = f"{shadow.parent}{os.pathsep}{Path(__file__).parent.parent}"
+    assert "the stages" in ended_well(eedi("doctor", PYTHONPATH=path))
+    if missing == "torch":
+        done = eedi("submit", "sample.train=5", "sample.test=1", "fit.judged=1", PYTHONPATH=path)
+        assert done.returncode == 2 and "no package torch" in done.stderr and "Traceback" not in done.stderr

@@ -92,9 +92,9 @@ def _hub(reference: str) -> Path:
 def _snapshot(reference: str, *, local_files_only: bool) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", reference):
         raise NotHere("not an owner/name")
-    from huggingface_hub import snapshot_download
-
     try:
+        from huggingface_hub import snapshot_download
+
         folder = Path(
             snapshot_download(reference, allow_patterns=list(READ), local_files_only=local_files_only, etag_timeout=5)
         )

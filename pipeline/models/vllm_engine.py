@@ -6,6 +6,7 @@ file, whose end is shown when the engine dies.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -30,6 +31,8 @@ class VllmJudge:
     """A vLLM engine behind a pipe."""
 
     def __init__(self, folder: Path, spec: Spec) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise ModuleNotFoundError("No module named 'vllm'", name="vllm")
         self.chat = Chat(folder, spec.max_tokens)
         arguments = {
             "model": str(folder),
