@@ -146,6 +146,7 @@ def data(
 def doctor(overrides: Overrides = None, config: ConfigFile = None, data: DataFolder = None) -> None:
     """Say what this machine has, what each stage would therefore use, and why."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from pipeline.config import load
@@ -154,7 +155,7 @@ def doctor(overrides: Overrides = None, config: ConfigFile = None, data: DataFol
     for title, rows in examine(load(config, overrides or []), data).items():
         table = Table("what", "found", title=title, title_justify="left", show_edge=False)
         for what, found in rows:
-            table.add_row(what, found)
+            table.add_row(escape(what), escape(found))
         Console(width=WIDTH).print(table, "")
 
 

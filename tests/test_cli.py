@@ -184,8 +184,8 @@ def test_evaluate_agrees_with_figures_worked_out_by_hand(eedi: Eedi, kaggle: Pat
 
 
 def test_doctor_says_what_is_here_and_what_each_stage_would_use(eedi: Eedi, hashed: tuple[str, ...], kaggle: Path) -> None:
-    told = ended_well(eedi("doctor", *hashed, "--data", kaggle))
-    assert all(each in told for each in ("Python", "torch", "vLLM", "GPU", "GiB free", "train.csv"))
+    told = ended_well(eedi("doctor", *hashed, "--data", kaggle.rename(kaggle.with_name("[b]"))))
+    assert all(each in told for each in ("Python", "torch", "vLLM", "GPU", "GiB free", "[b]: ", "train.csv"))
     for stage, why in {"lexical": "TF-IDF", "dense": "weightless stand-in", "judge": "weightless", "blend": "LightGBM"}.items():
         assert re.search(rf"{stage} +│ .*{why}", told), told
 

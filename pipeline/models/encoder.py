@@ -12,7 +12,7 @@ import polars as pl
 
 from pipeline.config import Dense
 from pipeline.models import memory, sources
-from pipeline.models.device import device, torch_dtype
+from pipeline.models.device import best_dtype, device, torch_dtype
 from pipeline.models.hashed import HashedEncoder
 from pipeline.store import Store, code, digest
 
@@ -88,12 +88,13 @@ class KeptEncoder:
         """See `Encoder`."""
         if self.spec.weights == sources.HASHED:
             return HashedEncoder().encode(texts, kind)
+        where = f"{device()}, {best_dtype()}"  # before any weights are fetched: torch may be missing
         folder = sources.resolve(self.spec.weights)
         inputs = {
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
             "spec": self.spec.model_dump(exclude={"weights", "batch_size", "top_k"}),
-            "device": device(),
+            "device": where,
             "kind": kind,
             "texts": digest(list(texts)),
         }

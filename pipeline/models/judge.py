@@ -125,13 +125,14 @@ class KeptJudge:
         """See `Judge`."""
         if self.spec.engine == "hashed":
             return HashedJudge().logprobs(prompts, options)
+        dtype = best_dtype() if self.spec.dtype == "auto" else self.spec.dtype
         folder = sources.resolve(self.spec.weights)
         settings = {
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
             "engine": self.spec.engine,
             "engine_args": self.spec.engine_args,
-            "dtype": best_dtype() if self.spec.dtype == "auto" else self.spec.dtype,
+            "dtype": dtype,
             "max_tokens": self.spec.max_tokens,
             "system": texts.JUDGE_SYSTEM,
             "options": list(options),
