@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import Config, Dense, Listwise, Pointwise, Tfidf
 from pipeline.models import sources
-from pipeline.models.device import best_dtype, device
+from pipeline.models.device import best_dtype, device, dtype_of
 from pipeline.store import cache_folder, versions
 
 Rows = list[tuple[str, str]]
@@ -86,8 +86,7 @@ def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:
     if importlib.util.find_spec(package.replace("-", "_")) is None:
         return f"CANNOT RUN: {package} is not installed (pip install '.[cpu]' or '.[gpu]')"
     try:
-        dtype = best_dtype() if spec.dtype == "auto" else spec.dtype
-        return f"{package} on {device()} in {dtype}"
+        return f"{package} on {device()} in {dtype_of(spec.dtype)}"
     except ImportError as error:
         return f"CANNOT RUN: torch cannot be imported ({error})"
 

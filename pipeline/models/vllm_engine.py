@@ -21,7 +21,7 @@ import numpy as np
 
 from pipeline.config import Judge as Spec
 from pipeline.errors import EngineDied
-from pipeline.models.device import best_dtype
+from pipeline.models.device import dtype_of
 from pipeline.models.judge import Chat
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class VllmJudge:
         self.chat = Chat(folder, spec.max_tokens)
         arguments = {
             "model": str(folder),
-            "dtype": best_dtype() if spec.dtype == "auto" else spec.dtype,
+            "dtype": dtype_of(spec.dtype),
             "max_model_len": spec.max_tokens,
             "enable_prefix_caching": True,
             "enforce_eager": True,  # one token a prompt: a graph's compilation is never earned back
