@@ -9,14 +9,11 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.errors import EngineDied, InputError
-
-if TYPE_CHECKING:
-    import polars as pl
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,16 +21,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a competition's raw CSVs to a ranked, validated submission.csv.",
 )
+training = typer.Typer(no_args_is_help=True, help="Fine-tune a model that the stages use.")
+app.add_typer(training, name="train")
 
 WIDTH = 120  # of a table, also where nobody watches
-MODELS = ("torch", "transformers", "sentence_transformers", "vllm", "gguf", "accelerate", "filelock")  # not of the core install
+MODELS = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "vllm",
+    "gguf",
+    "accelerate",
+    "filelock",
+    "peft",
+    "datasets",
+)  # not of the core install
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="A folder in Kaggle's layout. Without it: the embedded competition.")
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings as key=value, e.g. retrieve.dense.batch_size=16", metavar="[KEY=VALUE]...")
+    list[str] | None, typer.Argument(help="Settings as key=value, e.g. retrieve.dense.top_k=50", metavar="[KEY=VALUE]...")
 ]
 
 
@@ -109,6 +118,33 @@ def fit(
     print(f"{bundle}: fitted on {len(fitted.trained_on)} questions")
 
 
+@training.command()
+def encoder(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    fold: Annotated[
+        str | None, typer.Option(help="Hold out this fold, or each in turn: all. Without it: learn everything.")
+    ] = None,
+) -> None:
+    """Fine-tune the bi-encoder by the config's recipe; a killed training goes on when the command is repeated."""
+    from pipeline.config import load
+    from pipeline.sample import opened
+    from pipeline.train.encoder import train, train_folds
+
+    settings = load(config, overrides or [])
+    competition = opened(settings, data)
+    if fold == "all":
+        scores = train_folds(competition, settings, out)
+    elif fold is None or fold.isdecimal():
+        scores = train(competition, settings, None if fold is None else int(fold), out)
+    else:
+        raise InputError("--fold", found=fold, wanted="a fold's number, or all", remedy="Folds count from 0.")
+    _print_scores("answers that were held out", scores)
+    print(f"{out}: trained")
+
+
 @app.command()
 def evaluate(
     file: Annotated[Path, typer.Argument(help="A submission (CSV) or a stored run (parquet).")],
@@ -120,7 +156,7 @@ def evaluate(
     """Score a submission or a run: MAP@25 as Kaggle computes it, the recall ladder, for all, seen and unseen labels."""
     from pipeline.evaluation import evaluate_file
 
-    _print_frame(f"{file}", evaluate_file(file, labels, train))
+    _print_scores(f"{file}", evaluate_file(file, labels, train).to_dicts())
 
 
 @app.command()
@@ -159,6 +195,41 @@ def doctor(overrides: Overrides = None, config: ConfigFile = None, data: DataFol
         Console(width=WIDTH).print(table, "")
 
 
+@app.command()
+def bench(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    questions: Annotated[
+        int, typer.Option(min=1, help="How many questions of train.csv; the hidden test has about 685.")
+    ] = 685,
+) -> None:
+    """Time the bi-encoder's reading of a test against sentence-transformers' own way, in one run."""
+    from pipeline.bench import encoding
+    from pipeline.config import Dense, load
+    from pipeline.data import queries_of
+    from pipeline.sample import opened
+
+    settings = load(config, overrides or [])
+    spec = settings.retrieve.get("dense")
+    train = opened(settings, data).train
+    if not isinstance(spec, Dense) or train is None:
+        raise InputError(
+            "eedi bench", found="no such", wanted="a retriever dense and a train.csv", remedy="Check --config and --data."
+        )
+    _print_rows(f"{min(questions, train.height)} questions", encoding(queries_of(train.head(questions)), spec))
+
+
+def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0], title=title, title_justify="left", show_edge=False)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(width=WIDTH).print(table)
+
+
 def _table(title: str, scores: list[dict[str, Any]]) -> None:
     """A row a stage: MAP@25, recall@25 and seconds for all labels, MAP@25 for the seen and the unseen ones."""
     from rich.console import Console
@@ -182,13 +253,15 @@ def _with_interval(row: Mapping[str, float]) -> str:
     return f"{row['map@25']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
-def _print_frame(title: str, scores: pl.DataFrame) -> None:
+def _print_scores(title: str, scores: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    ladder = [name for name in scores.columns if name.startswith("recall")]
+    if not scores:
+        return
+    ladder = [name for name in scores[0] if name.startswith("recall")]
     table = Table("labels", "answers", "MAP@25 [95%]", *ladder, title=title, title_justify="left", show_edge=False)
-    for row in scores.iter_rows(named=True):
+    for row in scores:
         table.add_row(row["subset"], str(row["queries"]), _with_interval(row), *(f"{row[name]:.3f}" for name in ladder))
     Console(width=WIDTH).print(table)
 

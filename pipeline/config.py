@@ -18,6 +18,9 @@ from pipeline.errors import InputError
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
 RESERVED = ("pool", "best", "worst", "blend")  # they name features and stages of their own
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+# "one-word" for a language model; "short", the same in fewer tokens, for one that is trained; "plain" for a model that was
+# trained to embed; "seed" for the published seed model
+Template = Literal["one-word", "short", "plain", "seed"]
 
 
 class Spec(BaseModel):
@@ -57,12 +60,13 @@ class Dense(Spec):
 
     kind: Literal["dense"] = "dense"
     weights: str = QWEN  # a folder, a hub's name, or "hashed" for the weightless stand-in
-    pooling: Literal["mean", "lasttoken"] = (
-        "lasttoken"  # for a plain language model; a sentence-transformers folder has its own
-    )
-    template: Literal["one-word", "plain"] = "one-word"  # "plain" for a model that was trained to embed
+    adapter: str | None = None  # a PEFT folder that was trained on these weights
+    # for a plain language model; a sentence-transformers folder has its own
+    pooling: Literal["mean", "lasttoken"] = "lasttoken"
+    attention: Literal["own", "bidirectional"] = "own"  # "bidirectional" for a decoder that was trained so
+    template: Template = "one-word"
     dtype: Dtype = "auto"
-    batch_size: int = Field(16, ge=1)
+    batch_tokens: int = Field(4096, ge=16)  # computed at a time
     max_tokens: int = Field(512, ge=16)
     top_k: int = Field(100, ge=25)
 
@@ -113,6 +117,69 @@ class Blend(Spec):
     seed: int = 0
 
 
+class Lora(Spec):
+    """Low-rank updates of every linear layer that is not frozen."""
+
+    rank: int = Field(32, ge=1)
+    alpha: float = Field(64, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Training(Spec):
+    """What all recipes for the bi-encoder share."""
+
+    stage: str = "dense"  # the retriever whose weights, texts and pooling are trained
+    epochs: float = Field(1, gt=0)
+    batch: int = Field(24, ge=1)  # questions a step and device
+    accumulate: int = Field(1, ge=1)  # steps an update
+    learning_rate: float = Field(3e-4, gt=0)
+    warmup: float = Field(0.05, ge=0, lt=1)  # the share of all updates until the rate is reached; then it falls to 0
+    weight_decay: float = Field(0.01, ge=0)
+    lora: Lora | None = Lora()  # null: all weights
+    frozen: int = Field(16, ge=0)  # lower layers that do not learn; their states are made once and kept
+    checkpointing: bool = False  # less memory, more time
+    written: tuple[str, ...] = ()  # further questions in train.csv's layout: files, or names of bundles/
+    checkpoint_minutes: float = Field(5, gt=0)
+    report_to: tuple[str, ...] = ()  # trackers, by transformers' names
+    seed: int = 0
+
+
+class Contrastive(Training):
+    """InfoNCE: an answer's label against the catalogue, or against the batch's labels."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    temperature: float = Field(0.03, gt=0)
+    negatives: Literal["catalog", "batch"] = "catalog"
+    hard: int = Field(2, ge=0)  # nearest wrong labels an answer that are computed anew
+    mined: str | None = None  # a stored out-of-fold run whose best wrong labels are computed anew too
+    mined_each: int = Field(2, ge=1)  # of them, an answer
+
+
+class Seed(Training):
+    """The published seed model's recipe: reconstruct the label with a denoising auto-encoder, one epoch."""
+
+    kind: Literal["seed"] = "seed"
+    batch: int = Field(8, ge=1)  # answers
+    learning_rate: float = Field(5e-5, gt=0)
+    warmup: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    lora: Lora | None = None
+    frozen: int = Field(0, ge=0, le=0)
+    seed: int = 42
+
+
+class SeedMended(Seed):
+    """The seed's idea with a gradient: the embedding is the decoder's soft prefix."""
+
+    kind: Literal["seed-mended"] = "seed-mended"  # type: ignore[assignment]
+
+
+class Train(Spec):
+    """How `eedi train` trains."""
+
+    encoder: Annotated[Contrastive | Seed | SeedMended, Field(discriminator="kind")] = Contrastive()
+
+
 class Config(Spec):
     """One run's settings."""
 
@@ -125,6 +192,7 @@ class Config(Spec):
     rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {"judge": Listwise()}
     blend: Blend | None = Blend()  # null: reciprocal rank fusion of all stages
     fit: Fit = Fit()
+    train: Train = Train()
 
     @model_validator(mode="after")
     def _has_stages_with_names_of_their_own(self) -> Config:
@@ -162,7 +230,7 @@ def load(path: Path | None = None, overrides: Sequence[str] = (), under: Config 
             raise InputError(
                 f"override {override!r}",
                 found="no key=value",
-                wanted="e.g. retrieve.dense.batch_size=16",
+                wanted="e.g. retrieve.dense.top_k=50",
                 remedy="Write it so.",
             )
         value: Any = _yaml(text, f"override {override!r}")
@@ -184,7 +252,9 @@ def resolved(settings: Any, where: str) -> Config:
         faults = []
         for one in error.errors():
             # of a stage's place, the third part is its kind, which nobody wrote there
-            place = [str(part) for i, part in enumerate(one["loc"]) if i != 2 or one["loc"][0] not in ("retrieve", "rerank")]
+            place = [
+                str(part) for i, part in enumerate(one["loc"]) if i != 2 or one["loc"][0] not in ("retrieve", "rerank", "train")
+            ]
             unknown = one["type"] == "extra_forbidden"
             value = f"={one['input']!r}" if isinstance(one["input"], str | int | float) and not unknown else ""
             fault = "no such setting" if unknown else one["msg"]

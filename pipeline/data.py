@@ -104,8 +104,11 @@ def _refuse(path: Path, bad: pl.DataFrame, column: str, wanted: str, remedy: str
         )
 
 
-def read_questions(path: Path) -> pl.DataFrame:
-    """QUESTIONS from a train.csv or test.csv. Empty texts are warned of and kept: their rows are answered too."""
+def read_questions(path: Path, sparse: bool = False) -> pl.DataFrame:
+    """QUESTIONS from a train.csv or test.csv. Empty texts are warned of and kept: their rows are answered too.
+
+    A `sparse` file is meant to leave answers out.
+    """
     table = read_table(path, list(COLUMNS.values())).with_row_index("row", offset=1)
     if table.is_empty():
         raise InputError(path, found="a header and no row", wanted="one question a row", remedy="Give a file with questions.")
@@ -113,7 +116,8 @@ def read_questions(path: Path) -> pl.DataFrame:
     _refuse(path, table.filter(pl.col(key) == ""), key, "an id", "Give each question its id.")
     _refuse(path, table.filter(~pl.col(key).is_first_distinct()), key, "each id once", "Remove the repeated question.")
     _refuse(path, table.filter(~pl.col(correct).is_in(LETTERS)), correct, "A, B, C or D", "Correct the letter.")
-    for column in (COLUMNS["question"], *(COLUMNS[f"answer_{letter}"] for letter in LETTERS)):
+    answers = () if sparse else tuple(COLUMNS[f"answer_{letter}"] for letter in LETTERS)
+    for column in (COLUMNS["question"], *answers):
         empty = table.filter(pl.col(column).str.strip_chars() == "")
         if empty.height:
             log.warning(

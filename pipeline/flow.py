@@ -18,12 +18,13 @@ import polars as pl
 from pipeline import blend, submission
 from pipeline.bundle import Bundle
 from pipeline.chain import Chain
-from pipeline.config import Config
+from pipeline.config import Config, Dense
 from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats
 from pipeline.folds import make_folds
 from pipeline.metrics import evaluate
+from pipeline.models.encoder import learnt
 from pipeline.rerank import rerank
 from pipeline.retrieve import retrieve
 from pipeline.runs import fuse, stack, top_k
@@ -102,8 +103,8 @@ def predict(competition: Competition, bundle: Bundle, store: Store) -> Predictio
     final = submission.rows(list(done.stages.values())[-1], queries, catalog)
     if truth is None:
         return Prediction(queries, catalog, done.stages, final, [])
-    if known := set(text_hashes(competition.test)) & set(bundle.trained_on):
-        log.warning("the bundle was fitted on %d of these questions: the scores below flatter it", len(known))
+    if known := set(text_hashes(competition.test)) & {*bundle.trained_on, *_known(bundle.config)}:
+        log.warning("the bundle or a retriever was fitted on %d of these questions: the scores below flatter it", len(known))
     seen = truth.join(bundle.label_stats, on="label_id", how="semi")
     return Prediction(queries, catalog, done.stages, final, table(done, truth, seen))
 
@@ -123,13 +124,13 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
             wanted="one, to fit the blender on",
             remedy="Add train.csv, give --bundle, or set blend=null.",
         )
-    everything = queries_of(train)
-    labelled = everything.join(qrels, on="query_id", how="semi", maintain_order="left")
+    everything, fresh = queries_of(train), _not_learnt(train, config)
+    labelled = queries_of(fresh).join(qrels, on="query_id", how="semi", maintain_order="left")
     queries = _draw(labelled, config.fit.questions, config.fit.seed)
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge scores %d", queries.height, judged.height)
     done = score(queries, judged, catalog, config, store)
-    folds = make_folds(train, config.fit.folds, config.fit.seed)
+    folds = make_folds(fresh, config.fit.folds, config.fit.seed)
     chain = Chain(config, everything, queries, catalog, qrels, folds, done.pool, done.runs)
     booster = None
     if config.blend is not None:
@@ -137,6 +138,30 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
         booster = chain.booster()
     scores = table(done, qrels.join(queries, on="query_id", how="semi"), chain.seen())
     return Bundle(config, booster, label_stats(qrels, everything), scores, text_hashes(train))
+
+
+def _not_learnt(questions: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """The questions that no retriever was trained on: its ranking of the others says nothing of how it ranks a test.
+
+    Raises `InputError` if there are none.
+    """
+    known = _known(config)
+    fresh = questions.filter(pl.Series([text not in known for text in text_hashes(questions)], dtype=pl.Boolean))
+    if fresh.is_empty():
+        raise InputError(
+            "the training data",
+            found="nothing but questions that a retriever was trained on",
+            wanted="others as well, to fit the blender on",
+            remedy="Give --bundle, an adapter that was trained with --fold, or blend=null.",
+        )
+    if fresh.height < questions.height:
+        log.info("a retriever was trained on %d of the training questions: left out", questions.height - fresh.height)
+    return fresh
+
+
+def _known(config: Config) -> set[str]:
+    """The hashes of the questions that the retrievers were trained on."""
+    return {text for spec in config.retrieve.values() if isinstance(spec, Dense) for text in learnt(spec)}
 
 
 def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:

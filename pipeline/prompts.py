@@ -5,6 +5,7 @@ The chat template around a judge's prompt is the model's own and is applied in `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 # One letter an option. Single capitals are single tokens in every tokenizer that we met, and the judge checks that.
@@ -27,11 +28,13 @@ def lexical_query(query: Mapping[str, str]) -> str:
 # What follows a text so that its last token sums it up. A language model that was never trained to embed is made to say the
 # meaning in one word, and the state from which it would say it is the vector.
 # Source: Jiang et al., "Scaling Sentence Embeddings with Large Language Models" (PromptEOL, 2023).
-IN_ONE_WORD = {"plain": "", "one-word": " The pupil's misconception in one word: \""}
+IN_ONE_WORD = {"plain": "", "one-word": " The pupil's misconception in one word: \"", "short": ' In one word: "'}
 
 
 def dense_query(query: Mapping[str, str], template: str) -> str:
     """The query's text for the bi-encoder: what the answers of one question share comes first, the wrong answer last."""
+    if template == "seed":
+        return seed_text(f"{query['question']} {query['wrong']}")
     text = (
         f"{query['construct']} ({query['subject']}). {query['question']} "
         f"Correct answer: {query['correct']} Wrong answer: {query['wrong']}"
@@ -41,7 +44,18 @@ def dense_query(query: Mapping[str, str], template: str) -> str:
 
 def dense_label(label: str, template: str) -> str:
     """A misconception's text for the bi-encoder."""
-    return tidy(label) if template == "plain" else f"Misconception: {tidy(label)}.{IN_ONE_WORD[template]}"
+    match template:
+        case "seed":
+            return seed_text(label)
+        case "one-word":
+            return f"Misconception: {tidy(label)}.{IN_ONE_WORD[template]}"
+        case _:
+            return tidy(label) + IN_ONE_WORD[template]
+
+
+def seed_text(text: str) -> str:
+    """As the published seed model reads: lower case, LaTeX delimiters gone."""
+    return tidy(re.sub(r"\\[()\[\]]", " ", text).lower())
 
 
 def _question(query: Mapping[str, str]) -> str:

@@ -60,8 +60,8 @@ def test_what_is_laid_over_wins_key_by_key_and_another_kind_starts_afresh(under:
 
 
 def test_a_file_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
-    config = load(yaml_file(tmp_path, "retrieve:\n  dense: {batch_size: 3}\n"))
-    assert config.retrieve == {"lexical": Tfidf(), "dense": Dense(batch_size=3)}
+    config = load(yaml_file(tmp_path, "retrieve:\n  dense: {batch_tokens: 300}\n"))
+    assert config.retrieve == {"lexical": Tfidf(), "dense": Dense(batch_tokens=300)}
     assert config.model_copy(update={"retrieve": Config().retrieve}) == Config()
 
 
@@ -80,7 +80,7 @@ def test_an_override_wins_over_the_file_and_the_file_over_a_bundles_settings(tmp
     [
         ("blend.learning_rate=1e-4", "blend.learning_rate", 1e-4),
         ("blend.learning_rate=2", "blend.learning_rate", 2.0),
-        ("retrieve.dense.batch_size=16", "retrieve.dense.batch_size", 16),
+        ("retrieve.dense.batch_tokens=1600", "retrieve.dense.batch_tokens", 1600),
         ("name=a.b-2", "name", "a.b-2"),
         ("retrieve.dense.weights=/some/where=else", "retrieve.dense.weights", "/some/where=else"),
         ("fit.judged=null", "fit.judged", None),

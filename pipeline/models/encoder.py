@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from pipeline.config import Dense
-from pipeline.models import memory, sources
+from pipeline.models import adapters, memory, sources
 from pipeline.models.device import device, dtype_of
 from pipeline.models.hashed import HashedEncoder
+from pipeline.models.packed import Packed, encode
 from pipeline.store import Store, code, digest
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 # Without this, sentence-transformers writes each text as a chat turn where the tokenizer has a chat template, and the last
 # token is then the template's line end.
 PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+RECORD = "training.json"  # what `eedi train encoder` leaves beside the weights
 
 Kind = Literal["query", "label"]
 
@@ -39,25 +43,31 @@ class Encoder(Protocol):
 class SentenceEncoder:
     """A sentence-transformers model: its own folder as it is, or a plain language model with pooling put on it."""
 
-    def __init__(self, folder: Path, spec: Dense) -> None:
-        self.spec = spec
-        self.model = load(folder, spec)
+    def __init__(self, model: SentenceTransformer, spec: Dense) -> None:
+        self.model, self.spec = model, spec
+        self.packed = Packed(self.model, causal=False if spec.attention == "bidirectional" else None)
+        self.fits = spec.attention == "bidirectional" or self.packed.fits()
 
     def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
-        """See `Encoder`. sentence-transformers sorts by length, so that a batch pads little."""
-        encoded = self.model.encode(list(texts), batch_size=self.spec.batch_size, show_progress_bar=True)
-        vectors: np.ndarray = np.array(encoded, dtype=np.float32)
+        """See `Encoder`. Texts that begin alike are computed once (`packed.py`), where the backbone allows that."""
+        if self.fits:
+            vectors = encode(self.packed, texts, self.spec.batch_tokens)
+        else:
+            vectors = np.array(self.model.encode(list(texts), batch_size=16, show_progress_bar=True), dtype=np.float32)
         # here, because in bfloat16 a norm is off by half a percent
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
     def close(self) -> None:
         """Free the model."""
-        del self.model
+        del self.model, self.packed
 
 
 def load(folder: Path, spec: Dense) -> SentenceTransformer:
-    """The sentence-transformers model in `folder`, in eval mode, on the best device. Safetensors only, no code from it."""
+    """The sentence-transformers model in `folder`, its adapter merged, in eval mode, on the best device.
+
+    Safetensors only, no code from it. Raises `InputError` for an adapter of another backbone.
+    """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
@@ -71,7 +81,15 @@ def load(folder: Path, spec: Dense) -> SentenceTransformer:
         )
         model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), spec.pooling)], device=where)
     model.max_seq_length = spec.max_tokens
-    return model
+    if spec.adapter:
+        model[0].model = adapters.merged(model[0].model, sources.resolve(spec.adapter), spec.weights)
+    return model.eval()
+
+
+def learnt(spec: Dense) -> set[str]:
+    """The hashes (`data.text_hashes`) of the questions that a bi-encoder trained here has learnt; of others nothing is known."""
+    record = sources.shipped(spec.adapter or spec.weights) / RECORD
+    return set(json.loads(record.read_text(encoding="utf-8"))["trained_on"]) if record.is_file() else set()
 
 
 class KeptEncoder:
@@ -89,7 +107,8 @@ class KeptEncoder:
         inputs = {
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
-            "spec": self.spec.model_dump(exclude={"weights", "batch_size", "top_k"}),
+            "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
+            "spec": self.spec.model_dump(exclude={"weights", "adapter", "batch_tokens", "top_k"}),
             "device": where,
             "kind": kind,
             "texts": digest(list(texts)),
@@ -97,7 +116,9 @@ class KeptEncoder:
         return self.store.keep(f"vectors-{kind}", inputs, lambda: self._make(folder, texts, kind))["vector"].to_numpy()
 
     def _make(self, folder: Path, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
-        encoder = memory.held((folder, self.spec.model_dump_json()), lambda: SentenceEncoder(folder, self.spec))
+        encoder = memory.held(
+            (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
+        )
         log.info("encoding %d %s texts", len(texts), kind)
         vectors = encoder.encode(texts, kind)
         return pl.DataFrame({"vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))})

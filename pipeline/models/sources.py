@@ -53,8 +53,15 @@ def resolve(reference: str) -> Path:
     )
 
 
+def shipped(reference: str) -> Path:
+    """A path as it is given or, where nothing lies there, the same path in this project (bundles/…)."""
+    given = Path(reference).expanduser()
+    own = Path(__file__).parents[2] / given
+    return own if not given.exists() and own.exists() else given
+
+
 def _folder(reference: str) -> Path:
-    folder = Path(reference).expanduser()
+    folder = shipped(reference)
     if not folder.is_dir():
         raise NotHere("no such folder")
     return folder.resolve()

@@ -1,0 +1,89 @@
+"""PEFT adapters: a new one on a model, one written as a folder, one read and made part of the weights that it fits."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import Lora
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+def base_of(adapter: Path) -> str:
+    """The weights that the adapter in a folder was trained on, as its own config names them."""
+    file = adapter / "adapter_config.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            file,
+            found=f"{type(error).__name__}: {error}",
+            wanted="a PEFT adapter's config",
+            remedy="Name the adapter's folder.",
+        ) from None
+
+
+def merged(body: Any, adapter: Path, weights: str) -> Any:
+    """`body`, loaded from `weights`, with the adapter's updates added to its own weights.
+
+    Raises `InputError`, which names the base that the adapter wants, when the two do not fit.
+    """
+    from peft import PeftModel
+
+    base = base_of(adapter)
+    known_by_name = not Path(weights).expanduser().is_dir()
+    try:
+        if known_by_name and weights != base:
+            raise ValueError(f"an adapter of {base}")
+        return PeftModel.from_pretrained(body, str(adapter)).merge_and_unload()
+    except (ValueError, RuntimeError) as error:  # no such layers, or weights of other shapes
+        raise InputError(
+            f"adapter {adapter}",
+            found=str(error).strip().splitlines()[0][:200],
+            wanted=f"one that was trained on {weights}; this one wants {base}",
+            remedy=f"Set weights to {base}, name another adapter, or set adapter=null.",
+        ) from None
+
+
+def add(model: SentenceTransformer, lora: Lora, frozen: int) -> None:
+    """Put a new adapter on every linear layer from the layer `frozen` on; it alone will learn, in float32.
+
+    Raises `InputError` when that leaves no layer.
+    """
+    from peft import LoraConfig
+    from torch import nn
+
+    body = model[0].model
+    body.requires_grad_(False)
+    linear = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
+    above = [name for name in linear if (at := re.search(r"\.(\d+)\.", f".{name}")) and int(at[1]) >= frozen]
+    if not above:
+        raise InputError(
+            f"train.encoder.frozen={frozen}",
+            found="no linear layer above it",
+            wanted="fewer frozen layers than the backbone has",
+            remedy="Lower it.",
+        )
+    settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=above)
+    model.add_adapter(settings)
+    for weight in body.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def save(model: SentenceTransformer, base: str, folder: Path) -> None:
+    """Write the adapter in float16, PEFT's two files, under its base's own name."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    body = model[0].model
+    settings = body.peft_config[body.active_adapters()[0]]
+    settings.base_model_name_or_path, settings.inference_mode = base, True
+    settings.save_pretrained(str(folder))
+    weights = {name: weight.half().contiguous().cpu() for name, weight in get_peft_model_state_dict(body).items()}
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -1,0 +1,141 @@
+"""A sentence-transformers model computed on trees of tokens (see `tree.py`) instead of padded batches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.models.tree import Batch, Tree, families, grow, lay, rows
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+# Nodes in a row: longer rows waste attention on texts that do not see each other, shorter ones make small matrix products.
+WIDTH = 256
+PROBE = ("Add the fractions. Wrong answer: 2/5", "Add the fractions. Wrong answer: 1/6", "Believes that adding is multiplying")
+
+
+class Packed:
+    """The vectors of trees, with gradients where the model's weights want them."""
+
+    def __init__(self, model: SentenceTransformer, causal: bool | None = None) -> None:
+        self.model = model
+        self.transformer, self.pooling, *self.rest = model
+        self.body = self.transformer.model
+        own = any(getattr(module, "is_causal", False) for module in self.body.modules())
+        self.causal = own if causal is None else causal
+        # RoBERTa's positions begin behind its padding token's
+        offset = getattr(getattr(self.body, "embeddings", None), "padding_idx", None)
+        self.first = 0 if offset is None else offset + 1
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each text's tokens as the model's own preprocessing makes them, cut to its length."""
+        features = self.model.preprocess(list(texts))
+        pairs = zip(features["input_ids"].tolist(), features["attention_mask"].tolist(), strict=True)
+        return [[token for token, real in zip(ids, mask, strict=True) if real] for ids, mask in pairs]
+
+    def states(self, batch: Batch, hidden: torch.Tensor | None = None, layers: slice = slice(None)) -> torch.Tensor:
+        """(r, n, width): the nodes' states behind `layers`; `hidden`, where given, are those before them."""
+        import torch
+
+        def here(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, device=self.model.device)
+
+        entry: dict[str, Any] = (
+            {"input_ids": here(batch.tokens)} if hidden is None else {"inputs_embeds": hidden.to(self.model.device)}
+        )
+        positions, attends = here(batch.positions + self.first), here(batch.attends)[:, None]
+        body = self.body if layers == slice(None) else part(self.body, layers)
+        with mixed(self.body):
+            return body(**entry, position_ids=positions, attention_mask=attends, use_cache=False).last_hidden_state
+
+    def vectors(self, batch: Batch, hidden: torch.Tensor | None = None, layers: slice = slice(None)) -> torch.Tensor:
+        """(m, dim) float32: the texts' vectors, normalised if the model does that."""
+        import torch
+
+        states = self.states(batch, hidden, layers).flatten(0, 1).float()
+        match self.pooling.pooling_mode:
+            case "mean":
+                row, node = np.divmod(batch.ends, batch.tokens.shape[1])
+                seen = torch.as_tensor(batch.attends[row, node], device=states.device).float()[:, None]
+                pooled = (seen @ states.view(*batch.tokens.shape, -1)[row])[:, 0] / seen.sum(2)
+            case "lasttoken":
+                pooled = states[batch.ends]
+            case "cls":
+                pooled = states[batch.starts]
+            case other:
+                raise ValueError(f"pooling {other!r}")
+        features = {"sentence_embedding": pooled}
+        for module in self.rest:
+            features = module(features)
+        return features["sentence_embedding"]
+
+    def fits(self) -> bool:
+        """Whether this way gives the model's own vectors: some backbones place or mask tokens in ways of their own."""
+        import torch
+
+        with torch.inference_mode():
+            try:
+                ours = self.vectors(lay([[grow(self.tokens(PROBE), self.causal)]])).cpu()
+            except (TypeError, ValueError, AttributeError, KeyError):  # an argument or a pooling that it does not know
+                return False
+            own = self.model.encode(list(PROBE), convert_to_tensor=True, show_progress_bar=False).float().cpu()
+        return bool(torch.cosine_similarity(ours, own).min() > 0.999)
+
+
+def batches(trees: Sequence[Tree], nodes: int) -> Iterator[tuple[Batch, list[int]]]:
+    """All trees as batches of about `nodes` nodes, each with the places of its trees in the order in which it holds them."""
+    block, each = 1024, max(1, nodes // WIDTH)  # trees that look for a row together; rows in a batch
+    for at in range(0, len(trees), block):
+        filled = rows([len(tree) for tree in trees[at : at + block]], WIDTH)
+        for first in range(0, len(filled), each):
+            some = [[at + i for i in row] for row in filled[first : first + each]]
+            yield lay([[trees[i] for i in row] for row in some]), [i for row in some for i in row]
+
+
+def part(body: Any, layers: slice) -> Any:
+    """A view of a decoder that runs only `layers`; its last norm belongs to the last layer. It shares the weights."""
+    import torch
+
+    view = copy.copy(body)
+    view._modules = dict(body._modules)
+    view._modules["layers"] = body.layers[layers]
+    if layers.stop is not None and layers.stop < len(body.layers):
+        view._modules["norm"] = torch.nn.Identity()
+    return view
+
+
+@contextmanager
+def mixed(body: Any) -> Iterator[None]:
+    """While an adapter learns in float32 on weights of 16 bits: both compute in 16, without a copy of every input in 32."""
+    import torch
+
+    if len({weight.dtype for weight in body.parameters()}) == 1:
+        yield
+        return
+    from peft.helpers import disable_input_dtype_casting
+
+    with torch.autocast(body.device.type, body.dtype), disable_input_dtype_casting(body):
+        yield
+
+
+def encode(packed: Packed, texts: Sequence[str], nodes: int) -> np.ndarray:
+    """(n, dim) float32 in the texts' order, `nodes` nodes computed at a time."""
+    import torch
+    from tqdm import tqdm
+
+    tokens = packed.tokens(texts)
+    groups = families(tokens, packed.causal)
+    trees = [grow([tokens[i] for i in group], packed.causal) for group in groups]
+    vectors = np.zeros((len(texts), packed.model.get_embedding_dimension()), dtype=np.float32)
+    with torch.inference_mode(), tqdm(total=len(texts), unit="text", desc="encoding") as bar:
+        for batch, places in batches(trees, nodes):
+            which = [i for place in places for i in groups[place]]
+            vectors[which] = packed.vectors(batch).float().cpu().numpy()
+            bar.update(len(which))
+    return vectors

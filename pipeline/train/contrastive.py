@@ -1,0 +1,161 @@
+"""Each answer's misconception against the rest of the catalogue: InfoNCE with a memory of label vectors.
+
+A catalogue of a few thousand labels is small enough to be the softmax's whole denominator. The labels of the batch and its
+hardest negatives are computed anew, with gradients; all others count with the vector they had when last computed.
+Sources: van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (2018), for the loss; Wang et al.,
+"Cross-Batch Memory for Embedding Learning" (2020), for the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from pipeline import prompts
+from pipeline.config import Contrastive, Dense
+from pipeline.errors import InputError
+from pipeline.models.encoder import SentenceEncoder
+from pipeline.runs import ranked
+from pipeline.train.units import AT_ONCE, Embedder, Unit
+
+
+def prepared(
+    encoder: SentenceEncoder, train: pl.DataFrame, catalog: pl.DataFrame, weights: str, recipe: Contrastive, spec: Dense
+) -> tuple[Contrast, dict[str, list[int]], Places]:
+    """The loss, the trainer's rows and its collator. `train` are QUERIES with a `label_id`; `weights` is a fingerprint.
+
+    Raises `InputError` for a backbone that cannot be computed on trees.
+    """
+    if not encoder.fits:
+        raise InputError(
+            f"weights {spec.weights}",
+            found="a backbone that does not take masks and positions of ours",
+            wanted="BERT, RoBERTa, Qwen, Llama, Mistral or one of their kind",
+            remedy="Choose other weights, or train with a seed recipe.",
+        )
+    if recipe.frozen and not hasattr(encoder.packed.body, "layers"):
+        raise InputError(
+            f"train.encoder.frozen={recipe.frozen}",
+            found=type(encoder.packed.body).__name__,
+            wanted="0: only a decoder's lower layers can be computed apart",
+            remedy="Set train.encoder.frozen=0.",
+        )
+    embedder = Embedder(encoder.packed, recipe.frozen, weights)
+    place = {label: i for i, label in enumerate(catalog["label_id"])}
+    names = catalog["label"].to_list()
+    labels = embedder.units([[prompts.dense_label(name, spec.template)] for name in names], [[i] for i in range(len(names))])
+    groups = [group for _, group in train.group_by("question_id", maintain_order=True)]
+    texts = [[prompts.dense_query(row, spec.template) for row in group.iter_rows(named=True)] for group in groups]
+    questions = embedder.units(texts, [[place[label] for label in group["label_id"]] for group in groups])
+    by_text: dict[str, set[int]] = {}
+    for i, name in enumerate(names):
+        by_text.setdefault(prompts.tidy(name).lower(), set()).add(i)
+    twins = {i: same - {i} for same in by_text.values() if len(same) > 1 for i in same}
+    mined = _mined(Path(recipe.mined), groups, place, recipe.mined_each) if recipe.mined else [[] for _ in groups]
+    loss = Contrast(encoder.model, embedder, questions, labels, twins, mined, recipe)
+    return loss, {"place": list(range(len(questions)))}, Places()
+
+
+def _mined(run: Path, groups: Sequence[pl.DataFrame], place: Mapping[int, int], each: int) -> list[list[int]]:
+    """For each question the best labels of a stored run that are none of its own, as places; none where the run is silent."""
+    try:
+        ranking = ranked(pl.read_parquet(run))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            run,
+            found=str(error).splitlines()[0],
+            wanted="a run written by `eedi train encoder --fold`",
+            remedy="Check train.encoder.mined.",
+        ) from None
+    told = pl.concat([group.select("question_id", "query_id", "label_id") for group in groups])
+    own = told.select("question_id", "label_id").unique()
+    best = (
+        ranking.join(told.select("question_id", "query_id").unique(), on="query_id")
+        .join(own, on=["question_id", "label_id"], how="anti")
+        .sort("query_id", "rank")
+        .group_by("query_id", maintain_order=True)
+        .head(each)
+        .group_by("question_id")
+        .agg("label_id")
+    )
+    found = dict(best.iter_rows())
+    return [[place[label] for label in found.get(group["question_id"][0], [])] for group in groups]
+
+
+class Contrast(nn.Module):
+    """The loss of questions, given by their places in `questions`.
+
+    No label of the same question is a negative of another of its answers, nor is one of the `twins`, which read the same.
+    `mined` are each question's further labels to be computed anew, as places in the catalogue.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        embedder: Embedder,
+        questions: Sequence[Unit],
+        catalog: Sequence[Unit],
+        twins: Mapping[int, set[int]],
+        mined: Sequence[Sequence[int]],
+        spec: Contrastive,
+    ) -> None:
+        super().__init__()
+        self.model = model  # the trainer looks for it
+        self.embedder, self.questions, self.catalog = embedder, questions, catalog
+        self.twins, self.mined, self.spec = twins, mined, spec
+        self.memory: Tensor | None = None  # (labels, dim) unit rows, without gradients
+
+    def forward(self, features: list[dict[str, Any]], _: Tensor | None = None) -> Tensor:
+        """The batch's mean loss; `features` are one mapping, whose "input_ids" are the questions' places."""
+        if self.memory is None:
+            self.memory = self.remembered()
+        places = features[0]["input_ids"].tolist()
+        units = [self.questions[place] for place in places]
+        queries = self.embedder.vectors(units)
+        golds = torch.tensor([gold for unit in units for gold in unit.labels], device=queries.device)
+        barred = torch.zeros(len(golds), len(self.catalog), dtype=torch.bool, device=queries.device)
+        answers = [(unit, gold) for unit in units for gold in unit.labels]
+        for row, (unit, gold) in enumerate(answers):
+            barred[row, [label for own in unit.labels for label in (own, *self.twins.get(own, ()))]] = True
+            barred[row, gold] = False
+
+        fresh = sorted(
+            {*golds.tolist(), *self._hard(queries, golds, barred), *(label for place in places for label in self.mined[place])}
+        )
+        vectors = self.embedder.vectors([self.catalog[label] for label in fresh])
+        index = torch.tensor(fresh, device=queries.device)
+        if self.spec.negatives == "batch":
+            logits, barred = queries @ vectors.T, barred[:, index]
+            golds = torch.searchsorted(index, golds)
+        else:
+            logits = queries @ self.memory.index_copy(0, index, vectors).T
+        self.memory[index] = vectors.detach()
+        return nn.functional.cross_entropy((logits / self.spec.temperature).masked_fill(barred, -torch.inf), golds)
+
+    def remembered(self) -> Tensor:
+        """(labels, dim): the whole catalogue, computed now."""
+        with torch.no_grad():
+            return self.embedder.vectors(self.catalog, AT_ONCE)
+
+    def _hard(self, queries: Tensor, golds: Tensor, barred: Tensor) -> list[int]:
+        """The labels nearest to each query by the memory, without its own and the barred."""
+        if not self.spec.hard or self.memory is None:
+            return []
+        with torch.no_grad():
+            near = (queries @ self.memory.T).masked_fill(barred, -torch.inf).scatter(1, golds[:, None], -torch.inf)
+            return [int(label) for label in near.topk(self.spec.hard, dim=1).indices.flatten()]
+
+
+class Places:
+    """The trainer's collator: a batch is its questions' places, under the name by which the trainer knows inputs."""
+
+    valid_label_columns: tuple[str, ...] = ()
+
+    def __call__(self, rows: list[dict[str, int]]) -> dict[str, Tensor]:
+        """One tensor (rows,)."""
+        return {"question_input_ids": torch.tensor([row["place"] for row in rows])}

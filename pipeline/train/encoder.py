@@ -1,0 +1,166 @@
+"""Fine-tuning the bi-encoder: a recipe, a fold to hold out or none, and a folder in Hugging Face's layout.
+
+With LoRA the folder is a PEFT adapter, without it a sentence-transformers model. Beside the weights lie a model card,
+`training.json` (settings, versions, scores, which questions were learnt) and, for a fold, its run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from datasets import Dataset
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from pipeline.config import Config, Contrastive, Dense
+from pipeline.data import Competition, text_hashes
+from pipeline.errors import InputError
+from pipeline.metrics import evaluate
+from pipeline.models import adapters, sources
+from pipeline.models.device import device
+from pipeline.models.encoder import RECORD, SentenceEncoder, load
+from pipeline.retrieve.dense import search
+from pipeline.runs import run
+from pipeline.schema import question_of
+from pipeline.store import digest, new_folder, refuse_existing, replacing, versions
+from pipeline.train import contrastive, loop, reconstruction
+from pipeline.train.card import card
+from pipeline.train.rows import Rows, training_rows
+
+log = logging.getLogger(__name__)
+
+RUN = "run.parquet"
+
+
+class Held(BaseEvaluator):
+    """The fold that is held out, ranked by the model as it is: MAP@25 and recall for all, seen and unseen labels."""
+
+    def __init__(self, rows: Rows, catalog: pl.DataFrame, encoder: SentenceEncoder) -> None:
+        super().__init__()
+        self.rows, self.catalog, self.encoder = rows, catalog, encoder
+        self.primary_metric = "all_map@25"
+        self.ranking: pl.DataFrame | None = None  # RUN of the fold's queries, as last ranked
+
+    def rank(self) -> pl.DataFrame:
+        """RUN of the fold's queries by the model as it is."""
+        spec = self.encoder.spec
+        self.ranking = search(self.rows.queries, self.catalog, self.encoder, spec.template, spec.top_k)
+        return self.ranking
+
+    def __call__(self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1) -> dict[str, float]:
+        """The scores, as the trainer logs them."""
+        scores = evaluate(self.rank(), self.rows.qrels, self.rows.seen)
+        told = ("map@25", "recall@25", "recall@100")
+        flat = {f"{row['subset']}_{name}": row[name] for row in scores.iter_rows(named=True) for name in told}
+        log.info("epoch %.2f: %s", epoch, ", ".join(f"{name} {value:.3f}" for name, value in flat.items()))
+        return flat
+
+
+def train(competition: Competition, config: Config, fold: int | None, out: Path) -> list[dict[str, Any]]:
+    """Train the retriever that the recipe names into the new folder `out`; the fold's scores, none if all was learnt.
+
+    What is under way lies beside `out` in a hidden folder, and the same command goes on from there. Raises `InputError` for a
+    stage that is no bi-encoder, for data without labels, and for settings that do not fit the backbone.
+    """
+    refuse_existing(out)
+    recipe, spec = config.train.encoder, _retriever(config)
+    rows = training_rows(competition, config.fit, fold, [sources.shipped(name) for name in recipe.written])
+    asked = {"config": config.model_dump(), "fold": fold, "rows": digest(rows.train.rows())}
+    work = _work(out, asked)
+    base = sources.resolve(spec.weights)
+    torch.manual_seed(recipe.seed)
+    model = load(base, spec.model_copy(update={"adapter": None, "dtype": spec.dtype if recipe.lora else "float32"}))
+    encoder = SentenceEncoder(model, spec)
+    if recipe.lora:
+        adapters.add(model, recipe.lora, recipe.frozen)
+    log.info("learning from %d answers of %d questions", rows.train.height, rows.train["question_id"].n_unique())
+    if isinstance(recipe, Contrastive):
+        weights = sources.fingerprint(base)
+        loss, places, collator = contrastive.prepared(encoder, rows.train, competition.catalog, weights, recipe, spec)
+    else:
+        loss, places, collator = reconstruction.prepared(encoder, rows.train, competition.catalog, base, recipe, spec)
+    held = Held(rows, competition.catalog, encoder) if fold is not None else None
+    began = time.monotonic()
+    loop.run(model, loss, Dataset.from_dict(places), collator, held, recipe, work)
+    seconds = round(time.monotonic() - began)
+
+    record = {**asked, "seconds": seconds, "device": device(), "packages": versions(), "trained_on": _learnt(competition, rows)}
+    ranking = None
+    if held:  # ranked at the last epoch's end, unless that was before this process began
+        ranking = held.rank() if held.ranking is None else held.ranking
+    record["scores"] = [] if ranking is None else evaluate(ranking, rows.qrels, rows.seen).to_dicts()
+    with new_folder(out) as folder:
+        if recipe.lora:
+            adapters.save(model, spec.weights, folder)
+        else:
+            model.save_pretrained(str(folder), create_model_card=False)
+        (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        (folder / "README.md").write_text(card(record, spec, recipe, rows.train), encoding="utf-8")
+        if ranking is not None:
+            ranking.write_parquet(folder / RUN)
+    shutil.rmtree(work)
+    return record["scores"]
+
+
+def train_folds(competition: Competition, config: Config, out: Path) -> list[dict[str, Any]]:
+    """Train with each fold held out in turn, into `out`/fold0 and so on; the out-of-fold run and its scores.
+
+    Folds that are there already are taken as they are, so that a killed command goes on.
+    """
+    refuse_existing(out / RUN)
+    runs, golds, seen = [], [], []
+    for fold in range(config.fit.folds):
+        if not (out / f"fold{fold}").is_dir():
+            train(competition, config, fold, out / f"fold{fold}")
+        rows = training_rows(competition, config.fit, fold)
+        runs.append(pl.read_parquet(out / f"fold{fold}" / RUN))
+        golds.append(rows.qrels)
+        seen.append(rows.seen)
+    ranking = run(pl.concat(runs))
+    with replacing(out / RUN) as file:
+        ranking.write_parquet(file)
+    return evaluate(ranking, pl.concat(golds), pl.concat(seen)).to_dicts()
+
+
+def _retriever(config: Config) -> Dense:
+    stage = config.train.encoder.stage
+    spec = config.retrieve.get(stage)
+    if not isinstance(spec, Dense) or spec.weights == sources.HASHED:
+        found = "no such retriever" if spec is None else f"kind {spec.kind}"
+        raise InputError(
+            f"train.encoder.stage={stage}",
+            found="weights hashed" if isinstance(spec, Dense) else found,
+            wanted="a retriever of kind dense, with weights",
+            remedy=f"The retrievers are {', '.join(config.retrieve)}.",
+        )
+    return spec
+
+
+def _work(out: Path, asked: dict[str, Any]) -> Path:
+    """The hidden folder for checkpoints. Raises `InputError` if another training's lie there."""
+    work = out.with_name(f".{out.name}.training")
+    note = work / "asked.json"
+    if not note.is_file():
+        with replacing(note) as file:
+            file.write(json.dumps(asked).encode())
+    elif json.loads(note.read_text(encoding="utf-8")) != json.loads(json.dumps(asked)):
+        raise InputError(
+            work,
+            found="checkpoints of a training with other settings or rows",
+            wanted="those of this command",
+            remedy="Repeat the command that began it, choose another --out, or remove the folder.",
+        )
+    return work
+
+
+def _learnt(competition: Competition, rows: Rows) -> list[str]:
+    """The hashes of the competition's own training questions that were learnt from."""
+    assert competition.train is not None
+    mine = rows.train.select(question_id=question_of(pl.col("query_id")))
+    return text_hashes(competition.train.join(mine, on="question_id", how="semi"))

@@ -1,0 +1,79 @@
+"""What a model may learn from: the training side of a fold, and questions that were written for training.
+
+It knows no model. Truth comes in by `data.read_qrels`, and leaves as one label a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pipeline import data
+from pipeline.config import Fit
+from pipeline.data import Competition, queries_of
+from pipeline.errors import InputError
+from pipeline.folds import make_folds, training_side
+from pipeline.schema import QUERIES, question_of
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`train`: QUERIES with a `label_id`, a row for each label. `queries` and `qrels`: the fold held out, none if all is learnt.
+
+    `seen` is the part of `qrels` whose labels the real training rows show. A label that only written questions show counts
+    as unseen: no pupil's answer taught it.
+    """
+
+    train: pl.DataFrame
+    queries: pl.DataFrame
+    qrels: pl.DataFrame
+    seen: pl.DataFrame
+
+
+def training_rows(competition: Competition, fit: Fit, fold: int | None, written: Sequence[Path] = ()) -> Rows:
+    """The rows to learn from when the questions of `fold` are held out (none, where it is null).
+
+    Raises `InputError` for a folder without labelled questions, and for a fold that there is not.
+    """
+    train, qrels = competition.train, competition.train_qrels
+    if train is None or qrels is None or qrels.is_empty():
+        raise InputError(
+            "the training data",
+            found="no train.csv with labels",
+            wanted="questions whose wrong answers name misconceptions",
+            remedy="Give --data a folder with the competition's train.csv.",
+        )
+    queries = queries_of(train)
+    held, side = qrels.clear(), qrels
+    if fold is not None:
+        if not 0 <= fold < fit.folds:
+            raise InputError("--fold", found=str(fold), wanted=f"0 to {fit.folds - 1}", remedy="Or raise fit.folds.")
+        folds = make_folds(train, fit.folds, fit.seed)
+        inside = folds.filter(pl.col("fold") == fold)["question_id"].implode()
+        held = qrels.filter(question_of(pl.col("query_id")).is_in(inside))
+        side = training_side(qrels, folds, {fold}, fit.unseen, fit.seed)
+    parts = [_labelled(queries, side)]
+    asked = pl.concat(
+        [competition.test, train.join(held.select(question_id=question_of(pl.col("query_id"))), on="question_id", how="semi")]
+    )
+    for number, file in enumerate(written):
+        extra, labels = data.leave_out(
+            data.read_questions(file, sparse=True), data.read_qrels(file, competition.catalog), asked
+        )
+        # a written question's id is its file's affair
+        parts.append(
+            _labelled(queries_of(extra), labels).with_columns(pl.format(f"{number}:{{}}", "question_id").alias("question_id"))
+        )
+    return Rows(
+        train=pl.concat(parts),
+        queries=queries.join(held, on="query_id", how="semi", maintain_order="left"),
+        qrels=held,
+        seen=held.join(side, on="label_id", how="semi"),
+    )
+
+
+def _labelled(queries: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
+    return queries.join(qrels, on="query_id", maintain_order="left").select(*QUERIES.columns, "label_id")

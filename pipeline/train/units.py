@@ -1,0 +1,101 @@
+"""Texts as a training loop wants them: grouped by question, the states of frozen lower layers computed once and kept.
+
+Where only upper layers learn, what the lower ones say of a text never changes. Those states are made once, kept on disk
+under a hash of tokens and weights, and every epoch starts from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.models.packed import Packed, batches
+from pipeline.models.tree import Batch, Tree, grow
+from pipeline.store import cache_folder, replacing
+
+if TYPE_CHECKING:
+    import torch
+
+AT_ONCE = 4096  # nodes in a batch that needs no gradient
+CHUNK = 128  # units whose states lie in one file
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Texts that are learnt together, a question's answers or one label, and the label of each."""
+
+    tree: Tree
+    labels: tuple[int, ...]  # places in the catalogue
+    states: torch.Tensor | None = None  # (nodes, width), behind the frozen layers
+
+
+class Embedder:
+    """A model and the number of its lower layers that are frozen; it makes units and their vectors."""
+
+    def __init__(self, packed: Packed, frozen: int, weights: str) -> None:
+        self.packed, self.frozen = packed, frozen
+        self.weights = weights  # a fingerprint: the states depend on it
+
+    def units(self, groups: Sequence[Sequence[str]], labels: Sequence[Sequence[int]]) -> list[Unit]:
+        """A unit for each group of texts, with the frozen layers' states if there are any."""
+        from tqdm import trange
+
+        tokens = iter(self.packed.tokens([text for group in groups for text in group]))
+        made = [
+            Unit(grow([next(tokens) for _ in group], self.packed.causal), tuple(own))
+            for group, own in zip(groups, labels, strict=True)
+        ]
+        if self.frozen:
+            for at in trange(0, len(made), CHUNK, desc=f"states behind {self.frozen} layers"):
+                states = self._kept([unit.tree for unit in made[at : at + CHUNK]])
+                made[at : at + CHUNK] = [replace(u, states=own) for u, own in zip(made[at : at + CHUNK], states, strict=True)]
+        return made
+
+    def _kept(self, trees: list[Tree]) -> Sequence[torch.Tensor]:
+        import torch
+        from safetensors.torch import load, save
+
+        key = hashlib.sha256(f"{self.weights} {self.frozen} {self.packed.causal} {self.packed.body.dtype}".encode())
+        for tree in trees:
+            key.update(tree.tokens.tobytes() + tree.positions.tobytes() + b"|")
+        path = cache_folder() / "states" / f"{key.hexdigest()[:32]}.safetensors"
+        if not path.is_file():
+            states = [torch.empty(0)] * len(trees)
+            with torch.no_grad():
+                for batch, places in batches(trees, AT_ONCE):
+                    flat = self.packed.states(batch, layers=slice(0, self.frozen)).flatten(0, 1).cpu()
+                    for place, at in zip(places, batch.offsets, strict=True):
+                        states[place] = flat[at : at + len(trees[place])]
+            with replacing(path) as file:
+                file.write(save({"states": torch.cat(states)}))
+        return load(path.read_bytes())["states"].split([len(tree) for tree in trees])
+
+    def vectors(self, units: Sequence[Unit], nodes: int | None = None) -> torch.Tensor:
+        """(texts, dim) float32 unit rows in the units' order, from batches of `nodes` nodes, or from a single one."""
+        import torch
+
+        nodes = nodes or 2 * sum(len(unit.tree) for unit in units)
+        ends = np.cumsum([len(unit.labels) for unit in units])
+        parts: list[torch.Tensor] = []
+        order: list[int] = []
+        for batch, places in batches([unit.tree for unit in units], nodes):
+            entry = _spread(batch, [units[i] for i in places]) if self.frozen else None
+            made = self.packed.vectors(batch, entry, slice(self.frozen, None) if self.frozen else slice(None))
+            parts.append(torch.nn.functional.normalize(made, dim=-1))
+            order += [k for i in places for k in range(ends[i] - len(units[i].labels), ends[i])]
+        return torch.cat(parts)[np.argsort(order)]
+
+
+def _spread(batch: Batch, units: Sequence[Unit]) -> torch.Tensor:
+    """(r, n, width): the units' states at their nodes' places in the batch."""
+    import torch
+
+    own = [unit.states for unit in units if unit.states is not None]
+    flat = torch.zeros(batch.tokens.size, own[0].shape[1], dtype=own[0].dtype)
+    for at, states in zip(batch.offsets, own, strict=True):
+        flat[at : at + len(states)] = states
+    return flat.view(*batch.tokens.shape, -1)
