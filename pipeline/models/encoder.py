@@ -87,7 +87,7 @@ def load(folder: Path, spec: Dense) -> SentenceTransformer:
 
 
 def learnt(spec: Dense) -> set[str]:
-    """The hashes (`data.text_hashes`) of the questions that a bi-encoder trained here has learnt; of others nothing is known."""
+    """The hashes (`data.text_hashes`) of the questions that a bi-encoder of ours was trained on; of others nothing is known."""
     record = sources.shipped(spec.adapter or spec.weights) / RECORD
     return set(json.loads(record.read_text(encoding="utf-8"))["trained_on"]) if record.is_file() else set()
 

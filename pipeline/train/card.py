@@ -10,9 +10,10 @@ import yaml
 
 from pipeline import prompts
 from pipeline.config import Dense, Training
+from pipeline.train.rows import WRITTEN
 
 SAMPLES = 3
-_WRITTEN = pl.col("question_id").str.contains(":")  # see rows.py
+_WRITTEN = pl.col("question_id").str.contains(WRITTEN, literal=True)
 TERMS = (
     'Trained on data of the Kaggle competition "Eedi - Mining Misconceptions in Mathematics", which may be used for '
     "non-commercial purposes only; the same holds for these weights. The base's own licence (Apache-2.0 for Qwen2.5-0.5B) "
@@ -67,7 +68,7 @@ def _samples(train: pl.DataFrame, template: str) -> str:
 
 def _figures(scores: list[dict[str, Any]]) -> str:
     if not scores:
-        return "Everything was learnt, so there is nothing left to measure on; see the card of the same recipe with a fold held out."
+        return "All was learnt, so nothing is left to measure on: the same recipe with a fold held out has figures."
     heads = ("labels", "answers", "MAP@25 [95%]", "recall@25", "recall@100")
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row in scores:

@@ -18,10 +18,12 @@ from pipeline.errors import InputError
 from pipeline.folds import make_folds, training_side
 from pipeline.schema import QUERIES, question_of
 
+WRITTEN = ":"  # stands in the ids of questions that were written for training, and in no other
+
 
 @dataclass(frozen=True)
 class Rows:
-    """`train`: QUERIES with a `label_id`, a row for each label. `queries` and `qrels`: the fold held out, none if all is learnt.
+    """`train`: QUERIES with a `label_id`, a row for each label. `queries` and `qrels`: the fold that is held out, if any.
 
     `seen` is the part of `qrels` whose labels the real training rows show. A label that only written questions show counts
     as unseen: no pupil's answer taught it.
@@ -56,17 +58,15 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
         held = qrels.filter(question_of(pl.col("query_id")).is_in(inside))
         side = training_side(qrels, folds, {fold}, fit.unseen, fit.seed)
     parts = [_labelled(queries, side)]
-    asked = pl.concat(
-        [competition.test, train.join(held.select(question_id=question_of(pl.col("query_id"))), on="question_id", how="semi")]
-    )
+    mine = train.join(held.select(question_id=question_of(pl.col("query_id"))), on="question_id", how="semi")
+    asked = pl.concat([competition.test, mine])
     for number, file in enumerate(written):
-        extra, labels = data.leave_out(
-            data.read_questions(file, sparse=True), data.read_qrels(file, competition.catalog), asked
-        )
-        # a written question's id is its file's affair
-        parts.append(
-            _labelled(queries_of(extra), labels).with_columns(pl.format(f"{number}:{{}}", "question_id").alias("question_id"))
-        )
+        # ids count in each file anew
+        name = pl.lit(f"{number}{WRITTEN}")
+        questions = data.read_questions(file, sparse=True).with_columns(name + pl.col("question_id"))
+        labels = data.read_qrels(file, competition.catalog).with_columns(name + pl.col("query_id"))
+        kept, kept_labels = data.leave_out(questions, labels, asked)
+        parts.append(_labelled(queries_of(kept), kept_labels))
     return Rows(
         train=pl.concat(parts),
         queries=queries.join(held, on="query_id", how="semi", maintain_order="left"),
