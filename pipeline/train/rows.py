@@ -63,8 +63,8 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
     for number, file in enumerate(written):
         # ids count in each file anew
         name = pl.lit(f"{number}{WRITTEN}")
-        questions = data.read_questions(file, sparse=True).with_columns(name + pl.col("question_id"))
-        labels = data.read_qrels(file, competition.catalog).with_columns(name + pl.col("query_id"))
+        questions = data.read_questions(file, sparse=True).with_columns(question_id=name + pl.col("question_id"))
+        labels = data.read_qrels(file, competition.catalog).with_columns(query_id=name + pl.col("query_id"))
         kept, kept_labels = data.leave_out(questions, labels, asked)
         parts.append(_labelled(queries_of(kept), kept_labels))
     return Rows(
