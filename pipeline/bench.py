@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,9 @@ def encoding(queries: pl.DataFrame, spec: Dense) -> list[dict[str, Any]]:
         nodes = sum(len(grow([tokens[i] for i in group], packed.causal)) for group in families(tokens, packed.causal))
         work = 2 * sum(m.weight.numel() for m in body.modules() if isinstance(m, torch.nn.Linear))
         peak = _peak(dtype)
-        ways: dict[str, tuple[int, Callable[[], np.ndarray]]] = {"ours": (nodes, lambda e=encoder: e.encode(texts, "query"))}
+        ways: dict[str, tuple[int, Callable[[], np.ndarray]]] = {"ours": (nodes, partial(encoder.encode, texts, "query"))}
         if reference is None:
-            stock = lambda e=encoder: np.asarray(e.model.encode(texts, show_progress_bar=True))  # noqa: E731
+            stock = partial(encoder.model.encode, texts, show_progress_bar=True)
             ways = {"sentence-transformers": (sum(map(len, tokens)), stock), **ways}
         for way, (computed, make) in ways.items():
             began = time.monotonic()

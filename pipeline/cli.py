@@ -52,6 +52,7 @@ def _settings(
 ) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr)
     logging.getLogger("pipeline").setLevel(logging.INFO)
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells every step as a fault
     if not verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -143,6 +144,23 @@ def encoder(
         raise InputError("--fold", found=fold, wanted="a fold's number, or all", remedy="Folds count from 0.")
     _print_scores("answers that were held out", scores)
     print(f"{out}: trained")
+
+
+@app.command()
+def retrieve(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    fold: Annotated[int | None, typer.Option(help="Of this fold's questions alone. Without it: each fold's.")] = None,
+) -> None:
+    """Score every retriever of the config, as it is, on train.csv's labelled answers, fold by fold."""
+    from pipeline.config import load
+    from pipeline.flow import retrieved
+    from pipeline.sample import opened
+    from pipeline.store import Store
+
+    settings = load(config, overrides or [])
+    _table("retrievers, as they are", retrieved(opened(settings, data), settings, fold, Store()))
 
 
 @app.command()
@@ -241,11 +259,15 @@ def _table(title: str, scores: list[dict[str, Any]]) -> None:
     counts = {subset: rows[0]["queries"] for subset, rows in by_subset.items() if rows}
     heads = [f"MAP@25 {subset}, {count}" for subset, count in counts.items() if subset != "all"]
     heading = f"{title}: {counts['all']} wrong answers"
-    table = Table("stage", "MAP@25 [95%]", "recall@25", "seconds", *heads, title=heading, title_justify="left", show_edge=False)
+    table = Table(
+        "stage", "MAP@25 [95%]", "recall@25", "@100", "seconds", *heads, title=heading, title_justify="left", show_edge=False
+    )
     for row in by_subset["all"]:
         told = {each["subset"]: _with_interval(each) for each in scores if each["stage"] == row["stage"]}
         seconds = f"{row['seconds']:.1f}" + (" (kept)" if row["kept"] else "")
-        table.add_row(row["stage"], told.pop("all"), f"{row['recall@25']:.3f}", seconds, *told.values())
+        table.add_row(
+            row["stage"], told.pop("all"), f"{row['recall@25']:.3f}", f"{row['recall@100']:.3f}", seconds, *told.values()
+        )
     Console(width=WIDTH).print(table, "")
 
 

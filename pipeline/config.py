@@ -55,6 +55,15 @@ class Tfidf(Spec):
     top_k: int = Field(100, ge=25)
 
 
+class Bm25(Spec):
+    """Words, weighted by rarity and by the label's length."""
+
+    kind: Literal["bm25"] = "bm25"
+    k1: float = Field(1.5, ge=0)
+    b: float = Field(0.75, ge=0, le=1)
+    top_k: int = Field(100, ge=25)
+
+
 class Dense(Spec):
     """A sentence-transformers bi-encoder."""
 
@@ -138,7 +147,8 @@ class Training(Spec):
     lora: Lora | None = Lora()  # null: all weights
     frozen: int = Field(16, ge=0)  # lower layers that do not learn; their states are made once and kept
     checkpointing: bool = False  # less memory, more time
-    written: tuple[str, ...] = ()  # further questions in train.csv's layout: files, or names of bundles/
+    written: tuple[str, ...] = ()  # files of further questions, written for training, in train.csv's layout
+    repeat: int = Field(1, ge=1)  # how often the competition's own questions stand in an epoch
     checkpoint_minutes: float = Field(5, gt=0)
     report_to: tuple[str, ...] = ()  # trackers, by transformers' names
     seed: int = 0
@@ -186,7 +196,7 @@ class Config(Spec):
     name: str = Field("eedi", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: Data = Data()
     sample: Sample = Sample()
-    retrieve: dict[str, Annotated[Tfidf | Dense, Field(discriminator="kind")]] = {"lexical": Tfidf(), "dense": Dense()}
+    retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {"lexical": Tfidf(), "dense": Dense()}
     rrf_k: int = Field(60, ge=1)
     pool: int = Field(50, ge=25)  # candidates a query that reach the later stages
     rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {"judge": Listwise()}

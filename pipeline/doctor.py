@@ -8,7 +8,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from pipeline.config import Config, Dense, Listwise, Pointwise, Tfidf
+from pipeline.config import Bm25, Config, Dense, Listwise, Pointwise, Tfidf
 from pipeline.models import sources
 from pipeline.models.device import best_dtype, device, dtype_of
 from pipeline.store import cache_folder, versions
@@ -66,6 +66,8 @@ def _stages(config: Config) -> Rows:
     for name, spec in {**config.retrieve, **config.rerank}.items():
         if isinstance(spec, Tfidf):
             rows.append((name, "TF-IDF by scikit-learn, on the processor: needs no weights"))
+        elif isinstance(spec, Bm25):
+            rows.append((name, "BM25 by bm25s, on the processor: needs no weights"))
         elif isinstance(spec, Dense):
             rows.append((name, f"{_model(spec, 'sentence-transformers')}; {sources.whereabouts(spec.weights)}"))
         else:

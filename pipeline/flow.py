@@ -30,6 +30,7 @@ from pipeline.retrieve import retrieve
 from pipeline.runs import fuse, stack, top_k
 from pipeline.schema import LABEL_STATS
 from pipeline.store import Store
+from pipeline.train.rows import labelled, training_rows
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +126,8 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
             remedy="Add train.csv, give --bundle, or set blend=null.",
         )
     everything, fresh = queries_of(train), _not_learnt(train, config)
-    labelled = queries_of(fresh).join(qrels, on="query_id", how="semi", maintain_order="left")
-    queries = _draw(labelled, config.fit.questions, config.fit.seed)
+    answers = queries_of(fresh).join(qrels, on="query_id", how="semi", maintain_order="left")
+    queries = _draw(answers, config.fit.questions, config.fit.seed)
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge scores %d", queries.height, judged.height)
     done = score(queries, judged, catalog, config, store)
@@ -138,6 +139,20 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
         booster = chain.booster()
     scores = table(done, qrels.join(queries, on="query_id", how="semi"), chain.seen())
     return Bundle(config, booster, label_stats(qrels, everything), scores, text_hashes(train))
+
+
+def retrieved(competition: Competition, config: Config, fold: int | None, store: Store) -> list[dict[str, Any]]:
+    """Stage one alone on the labelled training answers, of one fold or of each: a row a retriever, and their fusion.
+
+    What counts as seen is what the fold's training side shows. Questions that a retriever was trained on are left out.
+    """
+    train, _ = labelled(competition)
+    fresh = _not_learnt(train, config)
+    parts = [training_rows(competition, config.fit, k) for k in (range(config.fit.folds) if fold is None else (fold,))]
+    queries = pl.concat([part.queries for part in parts]).join(fresh, on="question_id", how="semi", maintain_order="left")
+    qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))
+    done = score(queries, queries.clear(), competition.catalog, config.model_copy(update={"rerank": {}}), store)
+    return table(done, qrels.join(queries, on="query_id", how="semi"), seen)
 
 
 def _not_learnt(questions: pl.DataFrame, config: Config) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from pipeline import prompts
-from pipeline.config import Dense, Listwise, Pointwise, Sample, Tfidf
+from pipeline.config import Bm25, Dense, Listwise, Pointwise, Sample, Tfidf
 from pipeline.data import Data, load, queries_of
 from pipeline.models.hashed import HashedEncoder, HashedJudge
 from pipeline.rerank import listwise, pointwise, rerank
@@ -40,6 +40,7 @@ def store(tmp_path: Path) -> Store:
 
 STAGES: dict[str, Stage] = {
     "tfidf": lambda queries, catalog, pool, store: retrieve(queries, catalog, Tfidf(top_k=30), store),
+    "bm25": lambda queries, catalog, pool, store: retrieve(queries, catalog, Bm25(top_k=30), store),
     "dense": lambda queries, catalog, pool, store: retrieve(queries, catalog, Dense(weights="hashed", top_k=30), store),
     "listwise": lambda queries, catalog, pool, store: rerank(
         queries, catalog, pool, Listwise(engine="hashed", depth=DEPTH), store

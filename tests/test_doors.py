@@ -29,6 +29,9 @@ DOORS = {
     "evaluation.py",  # scores
     "chain.py",  # fits on it, fold by fold
     "flow.py",  # hands it from data to the above
+    "train/rows.py",  # lays it beside what a model learns from, and keeps a fold's apart
+    "train/contrastive.py",  # learns it
+    "train/encoder.py",  # scores a fold
     "sample/competition.py",  # makes it
 }
 BLIND = {  # functions that rank, and therefore may not be handed truth

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.config import Dense, Tfidf
+from pipeline.config import Bm25, Dense, Tfidf
 from pipeline.store import Store
 
 
-def retrieve(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf | Dense, store: Store) -> pl.DataFrame:
+def retrieve(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Bm25 | Tfidf | Dense, store: Store) -> pl.DataFrame:
     """The run of the retriever that `spec` names: its `top_k` labels for every query."""
-    if isinstance(spec, Tfidf):
+    if not isinstance(spec, Dense):
         from pipeline.retrieve import lexical
 
-        return lexical.search(queries, catalog, spec)
+        return lexical.tfidf(queries, catalog, spec) if isinstance(spec, Tfidf) else lexical.bm25(queries, catalog, spec)
     from pipeline.models.encoder import KeptEncoder
     from pipeline.retrieve import dense
 

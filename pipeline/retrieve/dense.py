@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from pipeline import prompts
@@ -13,4 +14,6 @@ def search(queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, templ
     """The run of the `top_k` labels by cosine for each query."""
     labels = encoder.encode([prompts.dense_label(label, template) for label in catalog["label"]], "label")
     texts = encoder.encode([prompts.dense_query(row, template) for row in queries.iter_rows(named=True)], "query")
-    return nearest(queries, catalog, lambda rows: texts[rows] @ labels.T, top_k)
+    # in double precision, because in single the last digits, and so ties, hang on the order of the rows
+    wide = labels.T.astype(np.float64)
+    return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ wide, top_k)

@@ -1,15 +1,30 @@
-"""TF-IDF over words and word pairs. Fitted on the catalogue alone, so that a query never shapes its own score."""
+"""Words in common: TF-IDF and BM25. Fitted on the catalogue alone, so that a query never shapes its own score."""
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from pipeline import prompts
-from pipeline.config import Tfidf
+from pipeline.config import Bm25, Tfidf
 from pipeline.runs import nearest
 
 
-def search(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf) -> pl.DataFrame:
+def bm25(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Bm25) -> pl.DataFrame:
+    """The run of Lucene's BM25 over lower-cased words, by bm25s."""
+    import bm25s
+
+    def words(texts: list[str]) -> list[list[str]]:
+        split: list[list[str]] = bm25s.tokenize(texts, stopwords=None, return_ids=False, show_progress=False)
+        return split
+
+    index = bm25s.BM25(k1=spec.k1, b=spec.b)
+    index.index(words(catalog["label"].to_list()), show_progress=False)
+    texts = words([prompts.lexical_query(row) for row in queries.iter_rows(named=True)])
+    return nearest(queries, catalog, lambda rows: np.stack([index.get_scores(text) for text in texts[rows]]), spec.top_k)
+
+
+def tfidf(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf) -> pl.DataFrame:
     """The run of the cosine between TF-IDF rows (sublinear term frequency)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 

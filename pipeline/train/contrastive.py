@@ -21,13 +21,17 @@ from pipeline.config import Contrastive, Dense
 from pipeline.errors import InputError
 from pipeline.models.encoder import SentenceEncoder
 from pipeline.runs import ranked
+from pipeline.train.loop import Task
+from pipeline.train.rows import WRITTEN
 from pipeline.train.units import AT_ONCE, Embedder, Unit
 
 
 def prepared(
     encoder: SentenceEncoder, train: pl.DataFrame, catalog: pl.DataFrame, weights: str, recipe: Contrastive, spec: Dense
-) -> tuple[Contrast, dict[str, list[int]], Places]:
-    """The loss, the trainer's rows and its collator. `train` are QUERIES with a `label_id`; `weights` is a fingerprint.
+) -> Task:
+    """What the trainer needs: its column is the questions' places.
+
+    `train` are QUERIES with a `label_id`; `weights` is the fingerprint of the backbone's.
 
     Raises `InputError` for a backbone that cannot be computed on trees.
     """
@@ -58,7 +62,8 @@ def prepared(
     twins = {i: same - {i} for same in by_text.values() if len(same) > 1 for i in same}
     mined = _mined(Path(recipe.mined), groups, place, recipe.mined_each) if recipe.mined else [[] for _ in groups]
     loss = Contrast(encoder.model, embedder, questions, labels, twins, mined, recipe)
-    return loss, {"place": list(range(len(questions)))}, Places()
+    own = [WRITTEN not in group["question_id"][0] for group in groups]
+    return Task(loss, {"place": [i for i, real in enumerate(own) for _ in range(recipe.repeat if real else 1)]}, Places())
 
 
 def _mined(run: Path, groups: Sequence[pl.DataFrame], place: Mapping[int, int], each: int) -> list[list[int]]:

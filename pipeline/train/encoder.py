@@ -15,7 +15,6 @@ from typing import Any
 
 import polars as pl
 import torch
-from datasets import Dataset
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from pipeline.config import Config, Contrastive, Dense
@@ -82,19 +81,20 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     log.info("learning from %d answers of %d questions", rows.train.height, rows.train["question_id"].n_unique())
     if isinstance(recipe, Contrastive):
         weights = sources.fingerprint(base)
-        loss, places, collator = contrastive.prepared(encoder, rows.train, competition.catalog, weights, recipe, spec)
+        task = contrastive.prepared(encoder, rows.train, competition.catalog, weights, recipe, spec)
     else:
-        loss, places, collator = reconstruction.prepared(encoder, rows.train, competition.catalog, base, recipe, spec)
+        task = reconstruction.prepared(encoder, rows.train, competition.catalog, base, recipe, spec)
     held = Held(rows, competition.catalog, encoder) if fold is not None else None
     began = time.monotonic()
-    loop.run(model, loss, Dataset.from_dict(places), collator, held, recipe, work)
+    loop.run(model, task, held, recipe, work)
     seconds = round(time.monotonic() - began)
 
-    record = {**asked, "seconds": seconds, "device": device(), "packages": versions(), "trained_on": _learnt(competition, rows)}
     ranking = None
     if held:  # ranked at the last epoch's end, unless that was before this process began
         ranking = held.rank() if held.ranking is None else held.ranking
-    record["scores"] = [] if ranking is None else evaluate(ranking, rows.qrels, rows.seen).to_dicts()
+    scores = [] if ranking is None else evaluate(ranking, rows.qrels, rows.seen).to_dicts()
+    made = {"seconds": seconds, "device": device(), "packages": versions(), "scores": scores}
+    record = {**asked, **made, "trained_on": _learnt(competition, rows)}
     with new_folder(out) as folder:
         if recipe.lora:
             adapters.save(model, spec.weights, folder)
@@ -105,7 +105,7 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
         if ranking is not None:
             ranking.write_parquet(folder / RUN)
     shutil.rmtree(work)
-    return record["scores"]
+    return scores
 
 
 def train_folds(competition: Competition, config: Config, out: Path) -> list[dict[str, Any]]:

@@ -6,10 +6,12 @@ import json
 import logging
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import TrainerCallback
@@ -21,6 +23,15 @@ from pipeline.models.device import best_dtype, device
 log = logging.getLogger(__name__)
 
 STATE = "trainer_state.json"  # the last file of a checkpoint
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a recipe makes of the rows: a loss, the trainer's columns, and how a batch is put together (None: its own way)."""
+
+    loss: torch.nn.Module
+    columns: dict[str, list[Any]]
+    collator: Any = None
 
 
 class Trainer(SentenceTransformerTrainer):
@@ -73,16 +84,8 @@ def last_whole(folder: Path) -> str | None:
     return str(whole[max(whole)]) if whole else None
 
 
-def run(
-    model: SentenceTransformer,
-    loss: torch.nn.Module,
-    rows: Any,
-    collator: Any,
-    evaluator: BaseEvaluator | None,
-    spec: Training,
-    folder: Path,
-) -> None:
-    """Train `model` on the dataset `rows`, from the last whole checkpoint in `folder` if there is one.
+def run(model: SentenceTransformer, task: Task, evaluator: BaseEvaluator | None, spec: Training, folder: Path) -> None:
+    """Train `model`, from the last whole checkpoint in `folder` if there is one.
 
     Raises `InputError` when memory runs out.
     """
@@ -110,9 +113,9 @@ def run(
     trainer = Trainer(
         model,
         settings,
-        train_dataset=rows,
-        loss=loss,
-        data_collator=collator,
+        train_dataset=Dataset.from_dict(task.columns),
+        loss=task.loss,
+        data_collator=task.collator,
         evaluator=evaluator,
         callbacks=[Clock(spec.checkpoint_minutes)],
     )

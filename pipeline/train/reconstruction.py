@@ -21,18 +21,20 @@ from pipeline import prompts
 from pipeline.config import Dense, Seed, SeedMended
 from pipeline.errors import InputError
 from pipeline.models.encoder import SentenceEncoder
+from pipeline.train.loop import Task
 
 
 def prepared(
     encoder: SentenceEncoder, train: pl.DataFrame, catalog: pl.DataFrame, base: Path, recipe: Seed, spec: Dense
-) -> tuple[nn.Module, dict[str, list[str]], None]:
-    """The loss, the trainer's rows (an answer's text and its label's), and no collator but the trainer's own.
+) -> Task:
+    """What the trainer needs: its columns are the answers' texts and their labels'.
 
     Raises `InputError` for a backbone without a language model's head.
     """
     labels = dict(catalog.select("label_id", "label").iter_rows())
     answers = [prompts.dense_query(row, spec.template) for row in train.iter_rows(named=True)]
     names = [prompts.dense_label(labels[label], spec.template) for label in train["label_id"]]
+    columns = {"sentence_0": answers, "sentence_1": names}
     if not hasattr(encoder.model[0].model, "layers"):
         raise InputError(
             f"weights {spec.weights}",
@@ -41,11 +43,11 @@ def prepared(
             remedy="Choose other weights, or the recipe contrastive.",
         )
     if isinstance(recipe, SeedMended):
-        return SoftPrefix(encoder.model), {"sentence_0": answers, "sentence_1": names}, None
+        return Task(SoftPrefix(encoder.model), columns)
     from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
 
     loss = DenoisingAutoEncoderLoss(encoder.model, decoder_name_or_path=str(base), tie_encoder_decoder=True)
-    return loss.float(), {"sentence_0": answers, "sentence_1": names}, None
+    return Task(loss.float(), columns)
 
 
 class SoftPrefix(nn.Module):

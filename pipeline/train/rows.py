@@ -40,14 +40,7 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
 
     Raises `InputError` for a folder without labelled questions, and for a fold that there is not.
     """
-    train, qrels = competition.train, competition.train_qrels
-    if train is None or qrels is None or qrels.is_empty():
-        raise InputError(
-            "the training data",
-            found="no train.csv with labels",
-            wanted="questions whose wrong answers name misconceptions",
-            remedy="Give --data a folder with the competition's train.csv.",
-        )
+    train, qrels = labelled(competition)
     queries = queries_of(train)
     held, side = qrels.clear(), qrels
     if fold is not None:
@@ -73,6 +66,19 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
         qrels=held,
         seen=held.join(side, on="label_id", how="semi"),
     )
+
+
+def labelled(competition: Competition) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The training QUESTIONS and their QRELS. Raises `InputError` where there are none."""
+    train, qrels = competition.train, competition.train_qrels
+    if train is None or qrels is None or qrels.is_empty():
+        raise InputError(
+            "the training data",
+            found="no train.csv with labels",
+            wanted="questions whose wrong answers name misconceptions",
+            remedy="Give --data a folder with the competition's train.csv.",
+        )
+    return train, qrels
 
 
 def _labelled(queries: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:

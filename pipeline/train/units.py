@@ -64,15 +64,16 @@ class Embedder:
             key.update(tree.tokens.tobytes() + tree.positions.tobytes() + b"|")
         path = cache_folder() / "states" / f"{key.hexdigest()[:32]}.safetensors"
         if not path.is_file():
-            states = [torch.empty(0)] * len(trees)
+            made = [torch.empty(0)] * len(trees)
             with torch.no_grad():
                 for batch, places in batches(trees, AT_ONCE):
                     flat = self.packed.states(batch, layers=slice(0, self.frozen)).flatten(0, 1).cpu()
                     for place, at in zip(places, batch.offsets, strict=True):
-                        states[place] = flat[at : at + len(trees[place])]
+                        made[place] = flat[at : at + len(trees[place])]
             with replacing(path) as file:
-                file.write(save({"states": torch.cat(states)}))
-        return load(path.read_bytes())["states"].split([len(tree) for tree in trees])
+                file.write(save({"states": torch.cat(made)}))
+        states: Sequence[torch.Tensor] = load(path.read_bytes())["states"].split([len(tree) for tree in trees])
+        return states
 
     def vectors(self, units: Sequence[Unit], nodes: int | None = None) -> torch.Tensor:
         """(texts, dim) float32 unit rows in the units' order, from batches of `nodes` nodes, or from a single one."""
