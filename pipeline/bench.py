@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline import prompts
 from pipeline.config import Dense
 from pipeline.models import sources
+from pipeline.retrieve.dense import query_texts
 
 SIDE = 2048  # of the square matrices whose product is the measure of the machine
 REPEATS = 8
@@ -31,7 +31,7 @@ def encoding(queries: pl.DataFrame, spec: Dense) -> list[dict[str, Any]]:
     from pipeline.models.encoder import SentenceEncoder, load
     from pipeline.models.tree import families, grow
 
-    texts = [prompts.dense_query(row, spec.template) for row in queries.iter_rows(named=True)]
+    texts = query_texts(queries, spec)
     folder = sources.resolve(spec.weights)
     rows: list[dict[str, Any]] = []
     reference: np.ndarray | None = None

@@ -74,6 +74,8 @@ class Dense(Spec):
     pooling: Literal["mean", "lasttoken"] = "lasttoken"
     attention: Literal["own", "bidirectional"] = "own"  # "bidirectional" for a decoder that was trained so
     template: Template = "one-word"
+    instruction: str = ""  # what stands before every query, for models that were trained with one
+    notes: str | None = None  # a CSV of MisconceptionId and Note, which is read behind the label's name
     dtype: Dtype = "auto"
     batch_tokens: int = Field(4096, ge=16)  # computed at a time
     max_tokens: int = Field(512, ge=16)

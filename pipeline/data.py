@@ -140,6 +140,14 @@ def read_catalog(path: Path) -> pl.DataFrame:
     return check(ids.select("label_id", pl.col("MisconceptionName").alias("label")), CATALOG)
 
 
+def read_notes(path: Path) -> dict[int, str]:
+    """What a CSV says of some labels, by MisconceptionId."""
+    table = read_table(path, ["MisconceptionId", "Note"]).with_row_index("row", offset=1)
+    ids = table.with_columns(label_id=_label_id("MisconceptionId"))
+    _refuse(path, ids.filter(pl.col("label_id").is_null()), "MisconceptionId", "a whole number", "Correct the id.")
+    return dict(ids.select("label_id", "Note").iter_rows())
+
+
 def _label_id(column: str) -> pl.Expr:
     """Kaggle writes ids as floats ("1672.0") where a column has gaps; null where the text is not a whole number."""
     number = pl.col(column).cast(pl.Float64, strict=False)

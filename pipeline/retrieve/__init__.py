@@ -17,4 +17,4 @@ def retrieve(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Bm25 | Tfidf | 
     from pipeline.models.encoder import KeptEncoder
     from pipeline.retrieve import dense
 
-    return dense.search(queries, catalog, KeptEncoder(spec, store), spec.template, spec.top_k)
+    return dense.search(queries, catalog, KeptEncoder(spec, store), spec)

@@ -6,14 +6,28 @@ import numpy as np
 import polars as pl
 
 from pipeline import prompts
+from pipeline.config import Dense
+from pipeline.data import read_notes
+from pipeline.models import sources
 from pipeline.models.encoder import Encoder
 from pipeline.runs import nearest
 
 
-def search(queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, template: str, top_k: int) -> pl.DataFrame:
+def query_texts(queries: pl.DataFrame, spec: Dense) -> list[str]:
+    """What the encoder reads of each query."""
+    return [spec.instruction + prompts.dense_query(row, spec.template) for row in queries.iter_rows(named=True)]
+
+
+def label_texts(catalog: pl.DataFrame, spec: Dense) -> list[str]:
+    """What the encoder reads of each label: its name and, where the spec names a file of notes, its note."""
+    notes = read_notes(sources.shipped(spec.notes)) if spec.notes else {}
+    named = catalog.select("label_id", "label").iter_rows()
+    return [prompts.dense_label(f"{label} {notes.get(label_id, '')}", spec.template) for label_id, label in named]
+
+
+def search(queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, spec: Dense) -> pl.DataFrame:
     """The run of the `top_k` labels by cosine for each query."""
-    labels = encoder.encode([prompts.dense_label(label, template) for label in catalog["label"]], "label")
-    texts = encoder.encode([prompts.dense_query(row, template) for row in queries.iter_rows(named=True)], "query")
     # in double precision, because in single the last digits, and so ties, hang on the order of the rows
-    wide = labels.T.astype(np.float64)
-    return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ wide, top_k)
+    labels = encoder.encode(label_texts(catalog, spec), "label").T.astype(np.float64)
+    texts = encoder.encode(query_texts(queries, spec), "query")
+    return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ labels, spec.top_k)

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import yaml
 
-from pipeline import prompts
 from pipeline.config import Dense, Training
+from pipeline.retrieve.dense import query_texts
 from pipeline.train.rows import WRITTEN
 
 SAMPLES = 3
@@ -41,7 +41,7 @@ def card(record: Mapping[str, Any], spec: Dense, recipe: Training, train: pl.Dat
         "the answer. Vectors are compared by cosine.",
         f"## Data\n\n{real} labelled answers of the competition ({fold}) and {train.height - real} that were written for "
         f"training.\n\n{TERMS}",
-        "## Samples\n\n" + _samples(train, spec.template),
+        "## Samples\n\n" + _samples(train, spec),
         "## Recipe\n\n```yaml\n"
         + yaml.safe_dump({"retrieve": {recipe.stage: spec.model_dump()}, "train": record["config"]["train"]}, sort_keys=False)
         + f"```\n\nCommand: `{command(record)}`. {record['seconds']} s on {record['device']}; "
@@ -58,11 +58,11 @@ def command(record: Mapping[str, Any]) -> str:
     return f"eedi train encoder --data DATA --config {record['config']['name']}.yaml{fold} --out OUT"
 
 
-def _samples(train: pl.DataFrame, template: str) -> str:
+def _samples(train: pl.DataFrame, spec: Dense) -> str:
     """Some rows, written ones where there are any: the competition's own texts do not travel with the weights."""
     some = pl.concat([train.filter(_WRITTEN), train.filter(~_WRITTEN)]).head(SAMPLES)
     return "\n\n".join(
-        f"> {prompts.dense_query(row, template)}\n\nmisconception {row['label_id']}" for row in some.iter_rows(named=True)
+        f"> {text}\n\nmisconception {label}" for text, label in zip(query_texts(some, spec), some["label_id"], strict=True)
     )
 
 

@@ -20,6 +20,7 @@ from pipeline import prompts
 from pipeline.config import Contrastive, Dense
 from pipeline.errors import InputError
 from pipeline.models.encoder import SentenceEncoder
+from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import ranked
 from pipeline.train.loop import Task
 from pipeline.train.rows import WRITTEN
@@ -52,10 +53,11 @@ def prepared(
     embedder = Embedder(encoder.packed, recipe.frozen, weights)
     place = {label: i for i, label in enumerate(catalog["label_id"])}
     names = catalog["label"].to_list()
-    labels = embedder.units([[prompts.dense_label(name, spec.template)] for name in names], [[i] for i in range(len(names))])
+    labels = embedder.units([[text] for text in label_texts(catalog, spec)], [[i] for i in range(len(names))])
     groups = [group for _, group in train.group_by("question_id", maintain_order=True)]
-    texts = [[prompts.dense_query(row, spec.template) for row in group.iter_rows(named=True)] for group in groups]
-    questions = embedder.units(texts, [[place[label] for label in group["label_id"]] for group in groups])
+    questions = embedder.units(
+        [query_texts(group, spec) for group in groups], [[place[label] for label in group["label_id"]] for group in groups]
+    )
     by_text: dict[str, set[int]] = {}
     for i, name in enumerate(names):
         by_text.setdefault(prompts.tidy(name).lower(), set()).add(i)

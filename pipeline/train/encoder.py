@@ -48,8 +48,7 @@ class Held(BaseEvaluator):
 
     def rank(self) -> pl.DataFrame:
         """RUN of the fold's queries by the model as it is."""
-        spec = self.encoder.spec
-        self.ranking = search(self.rows.queries, self.catalog, self.encoder, spec.template, spec.top_k)
+        self.ranking = search(self.rows.queries, self.catalog, self.encoder, self.encoder.spec)
         return self.ranking
 
     def __call__(self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1) -> dict[str, float]:

@@ -17,10 +17,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from pipeline import prompts
 from pipeline.config import Dense, Seed, SeedMended
 from pipeline.errors import InputError
 from pipeline.models.encoder import SentenceEncoder
+from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.train.loop import Task
 
 
@@ -31,10 +31,8 @@ def prepared(
 
     Raises `InputError` for a backbone without a language model's head.
     """
-    labels = dict(catalog.select("label_id", "label").iter_rows())
-    answers = [prompts.dense_query(row, spec.template) for row in train.iter_rows(named=True)]
-    names = [prompts.dense_label(labels[label], spec.template) for label in train["label_id"]]
-    columns = {"sentence_0": answers, "sentence_1": names}
+    names = dict(zip(catalog["label_id"], label_texts(catalog, spec), strict=True))
+    columns = {"sentence_0": query_texts(train, spec), "sentence_1": [names[label] for label in train["label_id"]]}
     if not hasattr(encoder.model[0].model, "layers"):
         raise InputError(
             f"weights {spec.weights}",
