@@ -13,6 +13,9 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."  # PEFT's name for the model that it wraps; transformers wraps none and leaves it out
+
 
 def base_of(adapter: Path) -> str:
     """The weights that the adapter in a folder was trained on, as its own config names them."""
@@ -33,15 +36,20 @@ def merged(body: Any, adapter: Path, weights: str) -> Any:
 
     Raises `InputError`, which names the base that the adapter wants, when the two do not fit.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
 
     base = base_of(adapter)
     known_by_name = not Path(weights).expanduser().is_dir()
     try:
         if known_by_name and weights != base:
             raise ValueError(f"an adapter of {base}")
-        return PeftModel.from_pretrained(body, str(adapter)).merge_and_unload()
-    except (ValueError, RuntimeError) as error:  # no such layers, or weights of other shapes
+        model = PeftModel.from_pretrained(body, str(adapter))
+        with safe_open(adapter / WEIGHTS, "pt") as file:
+            if strange := set(file.keys()) ^ set(get_peft_model_state_dict(model)):  # PEFT would only warn of them
+                raise ValueError(f"weights that it has or lacks: {', '.join(sorted(strange)[:3])}")
+        return model.merge_and_unload()
+    except (ValueError, RuntimeError, OSError) as error:  # no such layers, weights of other shapes, no weights
         raise InputError(
             f"adapter {adapter}",
             found=str(error).strip().splitlines()[0][:200],
@@ -85,5 +93,5 @@ def save(model: SentenceTransformer, base: str, folder: Path) -> None:
     settings = body.peft_config[body.active_adapters()[0]]
     settings.base_model_name_or_path, settings.inference_mode = base, True
     settings.save_pretrained(str(folder))
-    weights = {name: weight.half().contiguous().cpu() for name, weight in get_peft_model_state_dict(body).items()}
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    weights = {f"{PREFIX}{name}": weight.half().contiguous().cpu() for name, weight in get_peft_model_state_dict(body).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})

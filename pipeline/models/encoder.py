@@ -88,8 +88,11 @@ def load(folder: Path, spec: Dense) -> SentenceTransformer:
 
 def learnt(spec: Dense) -> set[str]:
     """The hashes (`data.text_hashes`) of the questions that a bi-encoder of ours was trained on; of others nothing is known."""
-    record = sources.shipped(spec.adapter or spec.weights) / RECORD
-    return set(json.loads(record.read_text(encoding="utf-8"))["trained_on"]) if record.is_file() else set()
+    known: set[str] = set()
+    for reference in (spec.weights, spec.adapter):
+        if reference and (found := sources.here(reference)) and (record := found[1] / RECORD).is_file():
+            known.update(json.loads(record.read_text(encoding="utf-8"))["trained_on"])
+    return known
 
 
 class KeptEncoder:

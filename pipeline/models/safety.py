@@ -11,6 +11,9 @@ from pipeline.errors import InputError
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 
 
+MARKERS = ("config.json", "modules.json", "adapter_config.json")  # one of them makes a folder a model or an adapter
+
+
 def checked(folder: Path) -> Path:
     """`folder`, if it can be loaded without running anything of it; else `InputError`."""
 
@@ -28,8 +31,8 @@ def checked(folder: Path) -> Path:
             raise refuse(f"{file.relative_to(folder)}: a {type(content).__name__}", f"a {kind.__name__}")
         return content
 
-    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-        raise refuse("no config.json and no modules.json", "a model's folder in Hugging Face's layout")
+    if not any((folder / marker).is_file() for marker in MARKERS):
+        raise refuse(f"none of {', '.join(MARKERS)}", "a model's or an adapter's folder in Hugging Face's layout")
     whole = (folder / "modules.json").is_file()
     if not any(folder.rglob("*.safetensors") if whole else folder.glob("*.safetensors")):
         pickles = sorted(str(path.relative_to(folder)) for pattern in PICKLES for path in folder.rglob(pattern))

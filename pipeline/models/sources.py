@@ -74,7 +74,8 @@ def _kaggle(reference: str) -> Path:
         raise NotHere(f"no {root}")
     wanted = _slug(reference.rsplit("/", 1)[-1])
     # a model's parts (1_Pooling) have configs too: the folder nearest to the mount is the model's
-    for marker in sorted(root.rglob("config.json"), key=lambda path: (len(path.parts), path)):
+    found = [path for name in ("config.json", "adapter_config.json") for path in root.rglob(name)]
+    for marker in sorted(found, key=lambda path: (len(path.parts), path)):
         parts = [_slug(part) for part in marker.parent.relative_to(root).parts]
         names = {*parts, *(f"{a}-{b}" for i, a in enumerate(parts) for b in parts[i + 1 :])}
         if wanted in names:
@@ -127,18 +128,23 @@ PLACES: dict[str, Callable[[str], Path]] = {
 }
 
 
-def whereabouts(reference: str) -> str:
-    """Where `resolve` would find the weights, said without fetching anything."""
-    if reference == HASHED:
-        return "no weights"
+def here(reference: str) -> tuple[str, Path] | None:
+    """Where on this machine `resolve` would find the weights, and their folder; it fetches nothing."""
     for place in ("a local folder", "a Kaggle mount", "the hub's cache"):
         try:
-            return f"{reference} from {place}, {PLACES[place](reference)}"
+            return place, PLACES[place](reference)
         except NotHere:
             continue
     kept = packaged.target(reference, cache_folder() / "weights")
-    if kept.is_dir():
-        return f"{reference} from {kept}"
+    return ("packages", kept) if kept.is_dir() else None
+
+
+def whereabouts(reference: str) -> str:
+    """Where `resolve` would find the weights, in words."""
+    if reference == HASHED:
+        return "no weights"
+    if found := here(reference):
+        return f"{reference} from {found[0]}, {found[1]}"
     carried = "the packages that carry it" if reference in packaged.PACKAGED else "nowhere else"
     return f"{reference} is not on this machine: the hub would be asked, then {carried}"
 

@@ -59,8 +59,9 @@ def command(record: Mapping[str, Any]) -> str:
 
 
 def _samples(train: pl.DataFrame, spec: Dense) -> str:
-    """Some rows, written ones where there are any: the competition's own texts do not travel with the weights."""
-    some = pl.concat([train.filter(_WRITTEN), train.filter(~_WRITTEN)]).head(SAMPLES)
+    """Some rows; where there are written ones, of them: the competition's own texts need not travel with the weights."""
+    written = train.filter(_WRITTEN)
+    some = (train if written.is_empty() else written).head(SAMPLES)
     return "\n\n".join(
         f"> {text}\n\nmisconception {label}" for text, label in zip(query_texts(some, spec), some["label_id"], strict=True)
     )

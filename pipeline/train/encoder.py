@@ -115,8 +115,15 @@ def train_folds(competition: Competition, config: Config, out: Path) -> list[dic
     refuse_existing(out / RUN)
     runs, golds, seen = [], [], []
     for fold in range(config.fit.folds):
-        if not (out / f"fold{fold}").is_dir():
-            train(competition, config, fold, out / f"fold{fold}")
+        if not (folder := out / f"fold{fold}").is_dir():
+            train(competition, config, fold, folder)
+        elif json.loads((folder / RECORD).read_text(encoding="utf-8"))["config"] != json.loads(json.dumps(config.model_dump())):
+            raise InputError(
+                folder,
+                found="a training with other settings",
+                wanted="this command's",
+                remedy="Choose another --out, or remove the folder.",
+            )
         rows = training_rows(competition, config.fit, fold)
         runs.append(pl.read_parquet(out / f"fold{fold}" / RUN))
         golds.append(rows.qrels)

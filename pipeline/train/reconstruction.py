@@ -40,6 +40,7 @@ def prepared(
             wanted="a decoder such as Qwen2.5, which can write a text",
             remedy="Choose other weights, or the recipe contrastive.",
         )
+    encoder.model.tokenizer.padding_side = "right"
     if isinstance(recipe, SeedMended):
         return Task(SoftPrefix(encoder.model), columns)
     from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
@@ -67,7 +68,7 @@ class SoftPrefix(nn.Module):
         return (self.reconstruct(from_answers, tokens) + self.reconstruct(from_labels, tokens)) / 2
 
     def reconstruct(self, embeddings: Tensor, tokens: dict[str, Any]) -> Tensor:
-        """The mean loss of a token; `embeddings` (n, dim), `tokens` padded on either side (n, length)."""
+        """The mean loss of a token; `embeddings` (n, dim), `tokens` padded on the right (n, length)."""
         table = self.body.get_input_embeddings().weight
         ids, real = tokens["input_ids"], tokens["attention_mask"].bool()
         words = self.body.get_input_embeddings()(ids)
