@@ -1,4 +1,4 @@
-"""What several test files need: a tiny competition in Kaggle's layout, and the command as a process of its own."""
+"""What several test files need: a tiny competition in Kaggle's layout, the command as a process of its own, tiny weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from pipeline.config import Sample
 from pipeline.sample.competition import write
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+TINY = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+# the tiny weights are drawn wider than a real model's (0.02), so that texts that differ have vectors that differ
+WIDE = {"decoder": 0.2, "encoder": 0.5}
 
 
 @pytest.fixture
@@ -76,3 +79,68 @@ def wheel() -> Callable[[Path, dict[str, bytes]], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain Qwen2 of four layers, as the hub has it; its tokens are bytes."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    folder, end = tmp_path_factory.mktemp("tiny") / "qwen", "<|endoftext|>"
+    vocabulary = {sign: i for i, sign in enumerate([*sorted(pre_tokenizers.ByteLevel.alphabet()), end])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=end).save_pretrained(folder)
+    config = Qwen2Config(
+        vocab_size=len(vocabulary),
+        num_hidden_layers=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        initializer_range=WIDE["decoder"],
+        **TINY,
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence-transformers folder: a BERT of two layers with mean pooling; its tokens are bytes."""
+    return _sentence_transformer("Bert", "mean", tmp_path_factory.mktemp("tiny"), max_position_embeddings=512)
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence-transformers folder: a RoBERTa of two layers, whose positions begin at 2, with CLS pooling and a norm."""
+    return _sentence_transformer("Roberta", "cls", tmp_path_factory.mktemp("tiny"), max_position_embeddings=514)
+
+
+def _sentence_transformer(family: str, pooling: str, where: Path, **shape: object) -> Path:
+    """`where`/model: two layers of one of transformers' encoders, and a tokenizer of bytes between a CLS and a SEP."""
+    import torch
+    import transformers
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    special = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    signs = [*special.values(), *sorted(pre_tokenizers.ByteLevel.alphabet())]  # the padding is 1, as RoBERTa has it
+    tokenizer = Tokenizer(models.BPE(vocab={sign: i for i, sign in enumerate(signs)}, merges=[], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 2)])
+    plain = where / "plain"
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(plain)
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=len(signs), num_hidden_layers=2, pad_token_id=1, initializer_range=WIDE["encoder"], **TINY, **shape
+    )
+    torch.manual_seed(0)
+    getattr(transformers, f"{family}Model")(config).save_pretrained(plain)
+    modules = [body := Transformer(str(plain)), Pooling(body.get_embedding_dimension(), pooling)]
+    model = SentenceTransformer(modules=[*modules, Normalize()] if pooling == "cls" else modules, device="cpu")
+    model.save_pretrained(str(where / "model"), create_model_card=False)
+    return where / "model"

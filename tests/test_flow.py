@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -10,11 +11,12 @@ import pytest
 from pipeline import bundle as bundles
 from pipeline import flow, ledger, submission
 from pipeline.chain import Chain
-from pipeline.config import Config, load
-from pipeline.data import Competition, queries_of
+from pipeline.config import Config, Dense, load
+from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import label_stats
 from pipeline.folds import make_folds
+from pipeline.models.encoder import RECORD, learnt
 from pipeline.sample import opened
 from pipeline.store import Store
 
@@ -136,3 +138,84 @@ def test_a_fold_of_one_question_text_is_refused_with_a_remedy(settings: Config, 
     some = competition.train_qrels.filter(pl.col("query_id").str.starts_with(f"{one['question_id'][0]}_"))
     with pytest.raises(InputError, match="questions"):
         flow.fit(Competition(competition.test, competition.catalog, one, some, None), settings, Store())
+
+
+def trained(folder: Path, questions: pl.DataFrame) -> Path:
+    """What `eedi train encoder` leaves beside weights that it trained on some questions."""
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps({"trained_on": text_hashes(questions)}), encoding="utf-8")
+    return folder
+
+
+def with_adapter(folder: Path) -> Config:
+    return load(HASHED, [*SMALL, "rerank.judge=null", "fit.questions=null", f"retrieve.dense.adapter={folder}"])
+
+
+def test_the_blender_is_fitted_on_questions_that_no_retriever_was_trained_on(
+    competition: Competition, store: Store, tmp_path: Path
+) -> None:
+    assert competition.train is not None and competition.train_qrels is not None
+    spelt = competition.train.head(40).with_columns("\n" + pl.col("question").str.to_uppercase() + "  ")
+    bundle = flow.fit(competition, with_adapter(trained(tmp_path / "adapter", spelt)), store)
+    fresh = queries_of(competition.train.tail(-40)).join(competition.train_qrels, on="query_id", how="semi")
+    told = {row["stage"]: row["queries"] for row in bundle.scores if row["subset"] == "all"}
+    assert told == dict.fromkeys(["lexical", "dense", flow.FUSION, flow.BLEND], fresh.height)
+    assert 0 < fresh.height < competition.train_qrels.height
+
+
+def test_what_two_retrievers_were_trained_on_is_left_out_together(
+    competition: Competition, store: Store, tmp_path: Path
+) -> None:
+    assert competition.train is not None
+    half, rest = competition.train.head(30), competition.train.tail(30)
+    other = {"weights": "hashed", "kind": "dense", "adapter": str(trained(tmp_path / "other", rest))}
+    both = load(HASHED, [*SMALL, f"retrieve.dense.adapter={trained(tmp_path / 'adapter', half)}", f"retrieve.other={other}"])
+    with pytest.raises(InputError, match="a retriever was trained on"):
+        flow.fit(competition, both, store)
+
+
+def test_where_a_retriever_was_trained_on_everything_there_is_nothing_to_fit_a_blender_on(
+    competition: Competition, store: Store, tmp_path: Path
+) -> None:
+    assert competition.train is not None
+    settings = with_adapter(trained(tmp_path / "adapter", competition.train))
+    with pytest.raises(InputError, match=r"(?s)found: .*a retriever was trained on.*wanted: .*remedy: .*--bundle.*--fold"):
+        flow.fit(competition, settings, store)
+
+
+def test_without_a_blender_a_retriever_that_was_trained_on_everything_is_no_hindrance(
+    competition: Competition, store: Store, tmp_path: Path
+) -> None:
+    """It is the remedy that the refusal names."""
+    assert competition.train is not None
+    settings = load(None, ["blend=null"], under=with_adapter(trained(tmp_path / "adapter", competition.train)))
+    predicted = flow.predict(competition, flow.fit(competition, settings, store), store)
+    assert list(predicted.stages)[-1] == flow.FUSION
+
+
+def test_scores_told_of_questions_that_a_retriever_was_trained_on_are_warned_of(
+    competition: Competition, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert competition.train is not None
+    for name, questions in (("train", competition.train.head(40)), ("test", competition.test.head(2))):
+        settings = with_adapter(trained(tmp_path / name, questions))
+        flow.predict(competition, flow.fit(competition, settings, store), store)
+        assert ("on 2 of these questions" in caplog.text) == (name == "test"), caplog.text
+
+
+def test_what_an_adapter_learnt_and_what_the_weights_below_it_learnt_are_both_known(
+    competition: Competition, tmp_path: Path
+) -> None:
+    weights, adapter = (trained(tmp_path / name, competition.test[i]) for i, name in enumerate(("weights", "adapter")))
+    known = learnt(Dense(weights=str(weights), adapter=str(adapter)))
+    assert known == set(text_hashes(competition.test.head(2)))
+
+
+def test_what_weights_on_a_kaggle_mount_learnt_is_known(
+    competition: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = trained(tmp_path / "input" / "our-weights", competition.test.head(1))
+    (mount / "config.json").write_text("{}", encoding="utf-8")
+    (mount / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setenv("EEDI_KAGGLE_INPUT", str(mount.parent))
+    assert learnt(Dense(weights="somebody/our-weights")) == set(text_hashes(competition.test.head(1)))

@@ -124,7 +124,9 @@ def run(model: SentenceTransformer, task: Task, evaluator: BaseEvaluator | None,
         log.info("going on from %s", checkpoint)
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
         raise InputError(
             f"training on {device()}",
             found=str(error).splitlines()[0],
