@@ -126,7 +126,11 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
             remedy="Add train.csv, give --bundle, or set blend=null.",
         )
     everything, fresh = queries_of(train), _not_learnt(train, config)
+    if fresh.is_empty() and config.blend is None:
+        return Bundle(config, None, label_stats(qrels, everything), [], text_hashes(train))
     answers = queries_of(fresh).join(qrels, on="query_id", how="semi", maintain_order="left")
+    if answers.is_empty():
+        raise _all_learnt()
     queries = _draw(answers, config.fit.questions, config.fit.seed)
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge scores %d", queries.height, judged.height)
@@ -151,27 +155,28 @@ def retrieved(competition: Competition, config: Config, fold: int | None, store:
     parts = [training_rows(competition, config.fit, k) for k in (range(config.fit.folds) if fold is None else (fold,))]
     queries = pl.concat([part.queries for part in parts]).join(fresh, on="question_id", how="semi", maintain_order="left")
     qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))
+    if queries.is_empty():
+        raise _all_learnt()
     done = score(queries, queries.clear(), competition.catalog, config.model_copy(update={"rerank": {}}), store)
     return table(done, qrels.join(queries, on="query_id", how="semi"), seen)
 
 
 def _not_learnt(questions: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """The questions that no retriever was trained on: its ranking of the others says nothing of how it ranks a test.
-
-    Raises `InputError` if there are none.
-    """
+    """The questions that no retriever was trained on: its ranking of the others says nothing of how it ranks a test."""
     known = _known(config)
     fresh = questions.filter(pl.Series([text not in known for text in text_hashes(questions)], dtype=pl.Boolean))
-    if fresh.is_empty():
-        raise InputError(
-            "the training data",
-            found="nothing but questions that a retriever was trained on",
-            wanted="others as well, to fit the blender on",
-            remedy="Give --bundle, an adapter that was trained with --fold, or blend=null.",
-        )
     if fresh.height < questions.height:
         log.info("a retriever was trained on %d of the training questions: left out", questions.height - fresh.height)
     return fresh
+
+
+def _all_learnt() -> InputError:
+    return InputError(
+        "the training data",
+        found="no labelled question but those that a retriever was trained on",
+        wanted="others as well, to fit or to score on",
+        remedy="Give --bundle, an adapter that was trained with --fold, or blend=null.",
+    )
 
 
 def _known(config: Config) -> set[str]:
