@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.errors import InputError
 
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+ADAPTER = "bundles/encoder"  # what we trained on those weights
 RESERVED = ("pool", "best", "worst", "blend")  # they name features and stages of their own
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 # "one-word" for a language model; "short", the same in fewer tokens, for one that is trained; "plain" for a model that was
@@ -162,6 +163,7 @@ class Contrastive(Training):
     kind: Literal["contrastive"] = "contrastive"
     temperature: float = Field(0.03, gt=0)
     negatives: Literal["catalog", "batch"] = "catalog"
+    refresh: int = Field(100, ge=1)  # steps after which all labels are computed anew
     hard: int = Field(2, ge=0)  # nearest wrong labels an answer that are computed anew
     mined: str | None = None  # a stored out-of-fold run whose best wrong labels are computed anew too
     mined_each: int = Field(2, ge=1)  # of them, an answer
@@ -198,7 +200,10 @@ class Config(Spec):
     name: str = Field("eedi", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: Data = Data()
     sample: Sample = Sample()
-    retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {"lexical": Tfidf(), "dense": Dense()}
+    retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {
+        "lexical": Tfidf(),
+        "dense": Dense(adapter=ADAPTER, template="short"),
+    }
     rrf_k: int = Field(60, ge=1)
     pool: int = Field(50, ge=25)  # candidates a query that reach the later stages
     rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {"judge": Listwise()}

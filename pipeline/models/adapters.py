@@ -37,7 +37,7 @@ def merged(body: Any, adapter: Path, weights: str) -> Any:
     Raises `InputError`, which names the base that the adapter wants, when the two do not fit.
     """
     from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     base = base_of(adapter)
     known_by_name = not Path(weights).expanduser().is_dir()
@@ -46,10 +46,11 @@ def merged(body: Any, adapter: Path, weights: str) -> Any:
             raise ValueError(f"an adapter of {base}")
         model = PeftModel.from_pretrained(body, str(adapter))
         with safe_open(adapter / WEIGHTS, "pt") as file:
-            if strange := set(file.keys()) ^ set(get_peft_model_state_dict(model)):  # PEFT would only warn of them
+            # PEFT would only warn of them
+            if strange := set(file.keys()) ^ set(get_peft_model_state_dict(model, save_embedding_layers=False)):
                 raise ValueError(f"weights that it has or lacks: {', '.join(sorted(strange)[:3])}")
         return model.merge_and_unload()
-    except (ValueError, RuntimeError, OSError) as error:  # no such layers, weights of other shapes, no weights
+    except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as error:  # other layers, other shapes, not whole
         raise InputError(
             f"adapter {adapter}",
             found=str(error).strip().splitlines()[0][:200],
@@ -93,5 +94,6 @@ def save(model: SentenceTransformer, base: str, folder: Path) -> None:
     settings = body.peft_config[body.active_adapters()[0]]
     settings.base_model_name_or_path, settings.inference_mode = base, True
     settings.save_pretrained(str(folder))
-    weights = {f"{PREFIX}{name}": weight.half().contiguous().cpu() for name, weight in get_peft_model_state_dict(body).items()}
+    state = get_peft_model_state_dict(body, save_embedding_layers=False)  # else it asks the hub about the base
+    weights = {f"{PREFIX}{name}": weight.half().contiguous().cpu() for name, weight in state.items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # Nodes in a row: longer rows waste attention on texts that do not see each other, shorter ones make small matrix products.
 WIDTH = 256
-PROBE = ("Add the fractions. Wrong answer: 2/5", "Add the fractions. Wrong answer: 1/6", "Believes that adding is multiplying")
+# The last is longer than windows of attention usually are.
+PROBE = ("Add the fractions. Wrong answer: 2/5", "Add the fractions. Wrong answer: 1/6", " ".join(map(str, range(400))))
 
 
 class Packed:
@@ -37,7 +38,8 @@ class Packed:
         """Each text's tokens as the model's own preprocessing makes them, cut to its length."""
         features = self.model.preprocess(list(texts))
         pairs = zip(features["input_ids"].tolist(), features["attention_mask"].tolist(), strict=True)
-        return [[token for token, real in zip(ids, mask, strict=True) if real] for ids, mask in pairs]
+        rows = [[token for token, real in zip(ids, mask, strict=True) if real] for ids, mask in pairs]
+        return [row or [self.model.tokenizer.pad_token_id or 0] for row in rows]  # an empty text needs a vector too
 
     def states(self, batch: Batch, hidden: torch.Tensor | None = None, layers: slice = slice(None)) -> torch.Tensor:
         """(r, n, width): the nodes' states behind `layers`; `hidden`, where given, are those before them."""
@@ -86,6 +88,18 @@ class Packed:
                 return False
             own = self.model.encode(list(PROBE), convert_to_tensor=True, show_progress_bar=False).float().cpu()
         return bool(torch.cosine_similarity(ours, own).min() > 0.999)
+
+    def splits(self, at: int) -> bool:
+        """Whether the layers before `at` and those from it on, one after the other, give the whole model's vectors."""
+        import torch
+
+        batch = lay([[grow(self.tokens(PROBE[:2]), self.causal)]])
+        with torch.inference_mode():
+            try:
+                apart = self.vectors(batch, self.states(batch, layers=slice(0, at)), slice(at, None))
+            except (TypeError, ValueError, AttributeError):  # layers in another place, or of another kind
+                return False
+            return bool(torch.cosine_similarity(apart, self.vectors(batch)).min() > 0.999)
 
 
 def batches(trees: Sequence[Tree], nodes: int) -> Iterator[tuple[Batch, list[int]]]:

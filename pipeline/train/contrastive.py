@@ -43,12 +43,13 @@ def prepared(
             wanted="BERT, RoBERTa, Qwen, Llama, Mistral or one of their kind",
             remedy="Choose other weights, or train with a seed recipe.",
         )
-    if recipe.frozen and not hasattr(encoder.packed.body, "layers"):
+    body = encoder.packed.body
+    if recipe.frozen and (recipe.frozen >= body.config.num_hidden_layers or not encoder.packed.splits(recipe.frozen)):
         raise InputError(
             f"train.encoder.frozen={recipe.frozen}",
-            found=type(encoder.packed.body).__name__,
-            wanted="0: only a decoder's lower layers can be computed apart",
-            remedy="Set train.encoder.frozen=0.",
+            found=f"{type(body).__name__} of {body.config.num_hidden_layers} layers",
+            wanted="fewer than all layers, of a decoder such as Qwen2: others' lower layers cannot be computed apart",
+            remedy="Lower it, or set train.encoder.frozen=0.",
         )
     embedder = Embedder(encoder.packed, recipe.frozen, weights)
     place = {label: i for i, label in enumerate(catalog["label_id"])}
@@ -91,7 +92,12 @@ def _mined(run: Path, groups: Sequence[pl.DataFrame], place: Mapping[int, int], 
         .agg("label_id")
     )
     found = dict(best.iter_rows())
-    return [[place[label] for label in found.get(group["question_id"][0], [])] for group in groups]
+    try:
+        return [[place[label] for label in found.get(group["question_id"][0], [])] for group in groups]
+    except KeyError as error:
+        raise InputError(
+            run, found=f"label {error}", wanted="labels of this catalogue", remedy="Check train.encoder.mined and --data."
+        ) from None
 
 
 class Contrast(nn.Module):
@@ -116,11 +122,13 @@ class Contrast(nn.Module):
         self.embedder, self.questions, self.catalog = embedder, questions, catalog
         self.twins, self.mined, self.spec = twins, mined, spec
         self.memory: Tensor | None = None  # (labels, dim) unit rows, without gradients
+        self.steps = 0
 
     def forward(self, features: list[dict[str, Any]], _: Tensor | None = None) -> Tensor:
         """The batch's mean loss; `features` are one mapping, whose "input_ids" are the questions' places."""
-        if self.memory is None:
+        if self.memory is None or self.steps % self.spec.refresh == 0:
             self.memory = self.remembered()
+        self.steps += self.training
         places = features[0]["input_ids"].tolist()
         units = [self.questions[place] for place in places]
         queries = self.embedder.vectors(units)
@@ -146,8 +154,12 @@ class Contrast(nn.Module):
 
     def remembered(self) -> Tensor:
         """(labels, dim): the whole catalogue, computed now."""
+        learning = self.model.training
+        self.model.eval()  # no dropout in what is remembered
         with torch.no_grad():
-            return self.embedder.vectors(self.catalog, AT_ONCE)
+            vectors = self.embedder.vectors(self.catalog, AT_ONCE)
+        self.model.train(learning)
+        return vectors
 
     def _hard(self, queries: Tensor, golds: Tensor, barred: Tensor) -> list[int]:
         """The labels nearest to each query by the memory, without its own and the barred."""

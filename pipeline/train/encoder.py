@@ -151,17 +151,16 @@ def _retriever(config: Config) -> Dense:
 def _work(out: Path, asked: dict[str, Any]) -> Path:
     """The hidden folder for checkpoints. Raises `InputError` if another training's lie there."""
     work = out.with_name(f".{out.name}.training")
-    note = work / "asked.json"
-    if not note.is_file():
-        with replacing(note) as file:
-            file.write(json.dumps(asked).encode())
-    elif json.loads(note.read_text(encoding="utf-8")) != json.loads(json.dumps(asked)):
+    note, told = work / "asked.json", json.dumps(asked)
+    if any(work.glob("checkpoint-*")) and not (note.is_file() and note.read_text(encoding="utf-8") == told):
         raise InputError(
             work,
             found="checkpoints of a training with other settings or rows",
             wanted="those of this command",
             remedy="Repeat the command that began it, choose another --out, or remove the folder.",
         )
+    with replacing(note) as file:
+        file.write(told.encode())
     return work
 
 
