@@ -24,7 +24,7 @@ app = typer.Typer(
 training = typer.Typer(no_args_is_help=True, help="Fine-tune a model that the stages use.")
 app.add_typer(training, name="train")
 
-WIDTH = 120  # of a table, also where nobody watches
+WIDTH = 132  # of a table, also where nobody watches
 MODELS = (
     "torch",
     "transformers",

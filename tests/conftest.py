@@ -111,16 +111,22 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder: a BERT of two layers with mean pooling; its tokens are bytes."""
-    return _sentence_transformer("Bert", "mean", tmp_path_factory.mktemp("tiny"), max_position_embeddings=512)
+    return sentence_transformer("Bert", "mean", tmp_path_factory.mktemp("tiny"), max_position_embeddings=512)
 
 
 @pytest.fixture(scope="session")
 def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder: a RoBERTa of two layers, whose positions begin at 2, with CLS pooling and a norm."""
-    return _sentence_transformer("Roberta", "cls", tmp_path_factory.mktemp("tiny"), max_position_embeddings=514)
+    return sentence_transformer("Roberta", "cls", tmp_path_factory.mktemp("tiny"), max_position_embeddings=514)
 
 
-def _sentence_transformer(family: str, pooling: str, where: Path, **shape: object) -> Path:
+@pytest.fixture(scope="session")
+def tiny_family() -> Callable[..., Path]:
+    """`sentence_transformer`, for families that one test needs."""
+    return sentence_transformer
+
+
+def sentence_transformer(family: str, pooling: str, where: Path, **shape: object) -> Path:
     """`where`/model: two layers of one of transformers' encoders, and a tokenizer of bytes between a CLS and a SEP."""
     import torch
     import transformers

@@ -80,7 +80,7 @@ def load(folder: Path, spec: Dense) -> SentenceTransformer:
             str(folder), model_kwargs=arguments, modality_config=PLAIN_TEXT, module_output_name="token_embeddings"
         )
         model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), spec.pooling)], device=where)
-    model.max_seq_length = spec.max_tokens
+    model.max_seq_length = min(spec.max_tokens, model.max_seq_length or spec.max_tokens)  # no more than its own positions
     if spec.adapter:
         model[0].model = adapters.merged(model[0].model, sources.resolve(spec.adapter), spec.weights)
     return model.eval()
