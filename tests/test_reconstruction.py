@@ -106,17 +106,16 @@ def test_mended_the_loss_depends_on_which_answer_is_which_label_s(mended: Recipe
     assert abs(one - other) > 1e-6
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_a_label_s_loss_is_the_same_alone_and_padded_among_longer_ones(mended: Recipe, side: str) -> None:
+def test_a_label_s_loss_is_the_same_alone_and_padded_among_longer_ones(mended: Recipe) -> None:
     """The mean is over tokens, so a batch's loss is the mean of the labels' own, weighted by their lengths."""
     import torch
 
-    mended.model.tokenizer.padding_side = side
+    assert mended.model.tokenizer.padding_side == "right"  # as `reconstruct` asks
     with torch.no_grad():
         embeddings = mended.model(mended.tokens(mended.answers))["sentence_embedding"]
         tokens = mended.tokens(mended.labels)
         lengths = tokens["attention_mask"].sum(1)
-        assert len(set(lengths.tolist())) > 1 and tokens["attention_mask"][-1, 0].item() == (side == "right")
+        assert len(set(lengths.tolist())) > 1
         alone = torch.stack(
             [mended.loss.reconstruct(embeddings[i : i + 1], mended.tokens([label])) for i, label in enumerate(mended.labels)]
         )

@@ -35,6 +35,7 @@ from pipeline.train.rows import Rows, training_rows
 log = logging.getLogger(__name__)
 
 RUN = "run.parquet"
+ASKED = "asked.json"  # beside the checkpoints: what they are of
 
 
 class Held(BaseEvaluator):
@@ -70,7 +71,8 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     recipe, spec = config.train.encoder, _retriever(config)
     rows = training_rows(competition, config.fit, fold, [sources.shipped(name) for name in recipe.written])
     asked = {"config": config.model_dump(), "fold": fold, "rows": digest(rows.train.rows())}
-    work = _work(out, asked)
+    work, told = out.with_name(f".{out.name}.training"), json.dumps(asked)
+    _refuse_anothers(work, told)
     base = sources.resolve(spec.weights)
     torch.manual_seed(recipe.seed)
     model = load(base, spec.model_copy(update={"adapter": None, "dtype": spec.dtype if recipe.lora else "float32"}))
@@ -84,6 +86,8 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     else:
         task = reconstruction.prepared(encoder, rows.train, competition.catalog, base, recipe, spec)
     held = Held(rows, competition.catalog, encoder) if fold is not None else None
+    with replacing(work / ASKED) as file:
+        file.write(told.encode())
     began = time.monotonic()
     loop.run(model, task, held, recipe, work)
     seconds = round(time.monotonic() - began)
@@ -148,10 +152,9 @@ def _retriever(config: Config) -> Dense:
     return spec
 
 
-def _work(out: Path, asked: dict[str, Any]) -> Path:
-    """The hidden folder for checkpoints. Raises `InputError` if another training's lie there."""
-    work = out.with_name(f".{out.name}.training")
-    note, told = work / "asked.json", json.dumps(asked)
+def _refuse_anothers(work: Path, told: str) -> None:
+    """Raise `InputError` if checkpoints lie in `work` that another command began."""
+    note = work / ASKED
     if any(work.glob("checkpoint-*")) and not (note.is_file() and note.read_text(encoding="utf-8") == told):
         raise InputError(
             work,
@@ -159,9 +162,6 @@ def _work(out: Path, asked: dict[str, Any]) -> Path:
             wanted="those of this command",
             remedy="Repeat the command that began it, choose another --out, or remove the folder.",
         )
-    with replacing(note) as file:
-        file.write(told.encode())
-    return work
 
 
 def _learnt(competition: Competition, rows: Rows) -> list[str]:
