@@ -10,8 +10,8 @@ import polars as pl
 from pipeline.data import leave_out, read_qrels, read_questions
 from pipeline.errors import InputError
 from pipeline.metrics import evaluate
-from pipeline.runs import run
-from pipeline.schema import SchemaError, question_of
+from pipeline.runs import stored_run
+from pipeline.schema import question_of
 from pipeline.submission import read
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,8 @@ def evaluate_file(file: Path, labels: Path, train: Path | None = None) -> pl.Dat
     Only the questions that `file` answers count, and the others are counted in a warning. `train` defaults to the train.csv
     beside `labels`; the evaluated questions are left out of it before its labels count as seen.
     """
-    answers = _run(file) if file.suffix == ".parquet" else read(file)
+    stored = file.suffix == ".parquet"
+    answers = stored_run(file, "Give a run that `eedi submit` stored, or a submission as CSV.") if stored else read(file)
     answered = answers.select(question_of(pl.col("query_id"))).to_series().unique()
     qrels, questions = read_qrels(labels), read_questions(labels)
     asked = qrels.filter(question_of(pl.col("query_id")).is_in(answered.implode()))
@@ -48,15 +49,3 @@ def evaluate_file(file: Path, labels: Path, train: Path | None = None) -> pl.Dat
     test = questions.filter(pl.col("question_id").is_in(answered.implode()))
     _, shown = leave_out(read_questions(train), read_qrels(train), test)
     return evaluate(answers, asked, asked.join(shown, on="label_id", how="semi"))
-
-
-def _run(file: Path) -> pl.DataFrame:
-    try:
-        return run(pl.read_parquet(file))
-    except (OSError, SchemaError, pl.exceptions.PolarsError) as error:
-        raise InputError(
-            file,
-            found=str(error).splitlines()[0],
-            wanted="a run: query_id, label_id, score",
-            remedy="Give a run that `eedi submit` stored, or a submission as CSV.",
-        ) from None

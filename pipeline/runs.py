@@ -6,11 +6,13 @@ The one tie rule: score down, then label_id up. A rank is derived from it and ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from pipeline.schema import QRELS, RUN, check
+from pipeline.errors import InputError
+from pipeline.schema import QRELS, RUN, SchemaError, check
 
 BLOCK = 1024  # queries scored at a time, so that memory does not grow with the test
 DECIMALS = 6  # of a cosine: what lies below depends on where in a batch a row stood, and may not decide a tie
@@ -78,3 +80,13 @@ def nearest(queries: pl.DataFrame, catalog: pl.DataFrame, cosine: Callable[[slic
             )
         )
     return run(pl.concat(parts))
+
+
+def stored_run(file: Path, remedy: str) -> pl.DataFrame:
+    """The run of a parquet file. Raises `InputError`, which ends with `remedy`, for a file that holds none."""
+    try:
+        return run(pl.read_parquet(file))
+    except (OSError, SchemaError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            file, found=str(error).splitlines()[0], wanted="a run: query_id, label_id, score", remedy=remedy
+        ) from None

@@ -38,8 +38,8 @@ class Packed:
         """Each text's tokens as the model's own preprocessing makes them, cut to its length."""
         features = self.model.preprocess(list(texts))
         pairs = zip(features["input_ids"].tolist(), features["attention_mask"].tolist(), strict=True)
-        rows = [[token for token, real in zip(ids, mask, strict=True) if real] for ids, mask in pairs]
-        return [row or [self.model.tokenizer.pad_token_id or 0] for row in rows]  # an empty text needs a vector too
+        found = [[token for token, real in zip(ids, mask, strict=True) if real] for ids, mask in pairs]
+        return [own or [self.model.tokenizer.pad_token_id or 0] for own in found]  # an empty text needs a vector too
 
     def states(self, batch: Batch, hidden: torch.Tensor | None = None, layers: slice = slice(None)) -> torch.Tensor:
         """(r, n, width): the nodes' states behind `layers`; `hidden`, where given, are those before them."""

@@ -21,7 +21,7 @@ from pipeline.config import Contrastive, Dense
 from pipeline.errors import InputError
 from pipeline.models.encoder import SentenceEncoder
 from pipeline.retrieve.dense import label_texts, query_texts
-from pipeline.runs import ranked
+from pipeline.runs import ranked, stored_run
 from pipeline.train.loop import Task
 from pipeline.train.rows import WRITTEN
 from pipeline.train.units import AT_ONCE, Embedder, Unit
@@ -71,15 +71,7 @@ def prepared(
 
 def _mined(run: Path, groups: Sequence[pl.DataFrame], place: Mapping[int, int], each: int) -> list[list[int]]:
     """For each question the best labels of a stored run that are none of its own, as places; none where the run is silent."""
-    try:
-        ranking = ranked(pl.read_parquet(run))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(
-            run,
-            found=str(error).splitlines()[0],
-            wanted="a run written by `eedi train encoder --fold`",
-            remedy="Check train.encoder.mined.",
-        ) from None
+    ranking = ranked(stored_run(run, "Check train.encoder.mined."))
     told = pl.concat([group.select("question_id", "query_id", "label_id") for group in groups])
     own = told.select("question_id", "label_id").unique()
     best = (
