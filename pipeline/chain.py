@@ -15,7 +15,7 @@ from pipeline import blend
 from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats
-from pipeline.folds import training_side
+from pipeline.folds import Split, split
 from pipeline.runs import run
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class Chain:
         """The folds that hold scored queries."""
         return self.folds.join(self.queries, on="question_id", how="semi")["fold"].unique().sort().to_list()
 
-    def side(self, *held: int) -> pl.DataFrame:
-        """The QRELS that may stand behind rows of the folds `held`."""
-        return training_side(self.qrels, self.folds, set(held), self.config.fit.unseen, self.config.fit.seed)
+    def split(self, *held: int) -> Split:
+        """The two sides of the folds `held`: the labels that may stand behind their rows, and their answers that count."""
+        return split(self.qrels, self.folds, set(held), self.config.fit.unseen, self.config.fit.seed)
 
     def part(self, fold: int) -> pl.DataFrame:
         """The scored queries of a fold."""
@@ -57,14 +57,14 @@ class Chain:
         """The features of a fold's queries, their label statistics free of it and of the folds `without`."""
         queries = self.part(fold)
         pool = self.pool.join(queries, on="query_id", how="semi")
-        stats = label_stats(self.side(fold, *without), self.everything)
+        stats = label_stats(self.split(fold, *without).train, self.everything)
         return features(queries, self.catalog, pool, self.runs, stats)
 
     def booster(self, *without: int) -> Booster:
         """A booster fitted on all folds but those `without`, on the labels alone that are seen there."""
         assert self.config.blend
         rows = [self.rows(fold, *without) for fold in self.numbers if fold not in without]
-        return blend.fit(pl.concat(rows), self.side(*without), self.config.blend)
+        return blend.fit(pl.concat(rows), self.split(*without).train, self.config.blend)
 
     def out_of_fold(self) -> pl.DataFrame:
         """The run of every scored query, each fold ranked by the booster of the others."""
@@ -82,5 +82,5 @@ class Chain:
         parts = []
         for fold in self.numbers:
             gold = self.qrels.join(self.part(fold), on="query_id", how="semi")
-            parts.append(gold.join(self.side(fold), on="label_id", how="semi"))
+            parts.append(gold.join(self.split(fold).train, on="label_id", how="semi"))
         return pl.concat(parts)

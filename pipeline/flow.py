@@ -22,7 +22,7 @@ from pipeline.config import Config, Dense
 from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats
-from pipeline.folds import make_folds
+from pipeline.folds import make_folds, split
 from pipeline.metrics import evaluate
 from pipeline.models.encoder import learnt
 from pipeline.rerank import rerank
@@ -128,14 +128,16 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
     everything, fresh = queries_of(train), _not_learnt(train, config)
     if fresh.is_empty() and config.blend is None:
         return Bundle(config, None, label_stats(qrels, everything), [], text_hashes(train))
-    answers = queries_of(fresh).join(qrels, on="query_id", how="semi", maintain_order="left")
-    if answers.is_empty():
+    if queries_of(fresh).join(qrels, on="query_id", how="semi").is_empty():
         raise _all_learnt()
+    folds = make_folds(fresh, config.fit.folds, config.fit.seed)
+    sides = [split(qrels, folds, {fold}, config.fit.unseen, config.fit.seed) for fold in range(config.fit.folds)]
+    counted = pl.concat([side.held for side in sides])
+    answers = queries_of(fresh).join(counted, on="query_id", how="semi", maintain_order="left")
     queries = _draw(answers, config.fit.questions, config.fit.seed)
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge scores %d", queries.height, judged.height)
     done = score(queries, judged, catalog, config, store)
-    folds = make_folds(fresh, config.fit.folds, config.fit.seed)
     chain = Chain(config, everything, queries, catalog, qrels, folds, done.pool, done.runs)
     booster = None
     if config.blend is not None:

@@ -91,21 +91,20 @@ def test_the_test_s_own_labels_change_no_rank(settings: Config, competition: Com
 
 
 def test_a_fold_s_own_labels_change_no_out_of_fold_rank(settings: Config, competition: Competition, tmp_path: Path) -> None:
-    """Planted leak: the labels of one fold are replaced by nonsense; that fold's out-of-fold ranking must not move."""
+    """Planted leak: the labels of one fold are mixed up among its answers; that fold's out-of-fold ranking must not move."""
     store = Store(tmp_path)
     assert competition.train is not None and competition.train_qrels is not None
-    # which labels are hidden is drawn from the fold's own, so only the unhidden split can be compared
-    plain = settings.model_copy(update={"fit": settings.fit.model_copy(update={"unseen": 0.0})})
     everything, catalog = queries_of(competition.train), competition.catalog
-    done = flow.score(everything, everything.clear(), catalog, plain, store)
-    folds = make_folds(competition.train, plain.fit.folds, plain.fit.seed)
-    chain = Chain(plain, everything, everything, catalog, competition.train_qrels, folds, done.pool, done.runs)
+    done = flow.score(everything, everything.clear(), catalog, settings, store)
+    folds = make_folds(competition.train, settings.fit.folds, settings.fit.seed)
+    chain = Chain(settings, everything, everything, catalog, competition.train_qrels, folds, done.pool, done.runs)
     fold = chain.numbers[0]
     inside = chain.part(fold)["query_id"].implode()
-    spoiled = chain.qrels.with_columns(
-        label_id=pl.when(pl.col("query_id").is_in(inside)).then(pl.lit(0, pl.Int32)).otherwise("label_id")
-    )
     of_fold = pl.col("query_id").is_in(inside)
+    mine = chain.qrels.filter(of_fold)
+    mixed = mine.with_columns(mine["label_id"].shuffle(seed=1))
+    assert not mixed.equals(mine)
+    spoiled = pl.concat([chain.qrels.filter(~of_fold), mixed])
     honest, planted = (each.out_of_fold() for each in (chain, replace(chain, qrels=spoiled)))
     assert honest.filter(of_fold).equals(planted.filter(of_fold))
     assert not honest.equals(planted)  # the other folds do learn from those labels

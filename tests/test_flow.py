@@ -98,9 +98,9 @@ def test_label_statistics_are_free_of_the_folds_they_describe(settings: Config, 
     chain = Chain(settings, queries, queries, competition.catalog, qrels, folds, done.pool, done.runs)
     for fold in chain.numbers:
         inside = set(chain.part(fold)["query_id"])
-        assert not inside & set(chain.side(fold)["query_id"])
-        counted = label_stats(chain.side(fold), chain.everything)["count"].sum()
-        assert counted == chain.side(fold).height < qrels.height
+        assert not inside & set(chain.split(fold).train["query_id"])
+        counted = label_stats(chain.split(fold).train, chain.everything)["count"].sum()
+        assert counted == chain.split(fold).train.height < qrels.height
 
 
 def test_gold_is_never_added_to_a_pool(settings: Config, competition: Competition, store: Store) -> None:

@@ -5,14 +5,15 @@ import polars as pl
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.folds import make_folds, training_side
+from pipeline.folds import Split, make_folds, split
 from pipeline.schema import FOLDS, QRELS, check, question_of
 
 FOLD_COUNT = 5
 
 
 def questions_of(texts: dict[str, str]) -> pl.DataFrame:
-    return pl.DataFrame({"question_id": list(texts), "question": list(texts.values())})
+    subjects = [f"subject {len(text) % 3}" for text in texts.values()]
+    return pl.DataFrame({"question_id": list(texts), "subject": subjects, "question": list(texts.values())})
 
 
 def numbered(count: int) -> pl.DataFrame:
@@ -36,15 +37,11 @@ def folds() -> pl.DataFrame:
     return make_folds(numbered(500), FOLD_COUNT, seed=0)
 
 
-def split(qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rows inside the folds `held`, and the others."""
+def plain(qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int]) -> Split:
+    """The rows inside the folds `held` and the others, nothing hidden."""
     inside = set(folds.filter(pl.col("fold").is_in(list(held)))["question_id"])
     mask = qrels.select(question_of(pl.col("query_id"))).to_series().is_in(list(inside))
-    return qrels.filter(mask), qrels.filter(~mask)
-
-
-def unseen_share(held: pl.DataFrame, side: pl.DataFrame) -> float:
-    return held.join(side, on="label_id", how="anti").height / held.height
+    return Split(qrels.filter(~mask), qrels.filter(mask))
 
 
 def test_every_question_is_in_one_of_equal_folds(folds: pl.DataFrame) -> None:
@@ -68,34 +65,48 @@ def test_folds_follow_from_the_seed_and_not_from_the_order_of_the_questions(fold
     assert dict(make_folds(numbered(500), FOLD_COUNT, seed=1).iter_rows()) != dict(folds.iter_rows())
 
 
+def test_each_subject_is_spread_over_the_folds(folds: pl.DataFrame) -> None:
+    of = numbered(500).join(folds, on="question_id").group_by("subject", "fold").len()["len"]
+    sizes = numbered(500)["subject"].value_counts()["count"]
+    assert of.len() == FOLD_COUNT * sizes.len()
+    assert set(of) <= {size // FOLD_COUNT + more for size in sizes for more in (0, 1)}
+
+
 def test_fewer_texts_than_folds_are_refused_in_words() -> None:
     with pytest.raises(InputError, match="fold"):
         make_folds(questions_of({"1": "one", "2": "two", "3": "Two"}), FOLD_COUNT, seed=0)
 
 
 @pytest.mark.parametrize("held", [{0}, {4}, {1, 3}], ids=str)
-@pytest.mark.parametrize("unseen", [0.4, 0.65, 0.9])
-def test_the_unseen_share_reaches_its_target_and_no_more(
+@pytest.mark.parametrize("unseen", [0.0, 0.1, 0.4, 0.65, 0.9, 1.0])
+def test_the_unseen_share_comes_as_near_to_its_target_as_labels_allow(
     qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int], unseen: float
 ) -> None:
-    inside, outside = split(qrels, folds, held)
-    assert unseen_share(inside, outside) < 0.3
-    share = unseen_share(inside, training_side(qrels, folds, held, unseen, seed=0))
-    assert unseen <= share <= unseen + max(Counter(inside["label_id"]).values()) / inside.height
-    assert share == pytest.approx(unseen, abs=0.04)
+    assert 0.1 < plain(qrels, folds, held).unseen < 0.3
+    sides = split(qrels, folds, held, unseen, seed=0)
+    assert sides.unseen == pytest.approx(unseen, abs=max(Counter(sides.held["label_id"]).values()) / sides.held.height)
+    assert sides.train.height > 0
 
 
 @pytest.mark.parametrize("held", [{0}, {1, 3}], ids=str)
-def test_a_share_below_what_the_plain_folds_have_hides_nothing(
+def test_labels_are_hidden_for_a_higher_share_and_answers_left_out_for_a_lower_one(
     qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int]
 ) -> None:
-    assert training_side(qrels, folds, held, 0.0, seed=0).equals(split(qrels, folds, held)[1])
+    as_they_are = plain(qrels, folds, held)
+    high, low = (split(qrels, folds, held, unseen, seed=0) for unseen in (0.65, 0.05))
+    assert high.held.equals(as_they_are.held)
+    assert high.train.height < as_they_are.train.height
+    assert low.train.equals(as_they_are.train)
+    dropped = as_they_are.held.join(low.held, on="query_id", how="anti")
+    assert not dropped.is_empty()
+    assert dropped.join(as_they_are.train, on="label_id", how="semi").is_empty()
 
 
-def test_a_share_of_one_hides_every_held_label(qrels: pl.DataFrame, folds: pl.DataFrame) -> None:
-    side = training_side(qrels, folds, {2}, 1.0, seed=0)
-    assert unseen_share(split(qrels, folds, {2})[0], side) == 1
-    assert side.height > 0
+def test_a_share_out_of_reach_is_refused_with_the_nearest() -> None:
+    folds = pl.DataFrame({"question_id": ["0", "1"], "fold": [0, 1]}, schema=FOLDS.columns)
+    qrels = pl.DataFrame({"query_id": ["0_A", "1_A"], "label_id": [5, 5]}, schema=QRELS.columns)
+    with pytest.raises(InputError, match=r"1\.00 as the nearest"):
+        split(qrels, folds, {0}, 0.65, seed=0)
 
 
 @pytest.mark.parametrize("unseen", [0.0, 0.5, 0.9])
@@ -103,20 +114,19 @@ def test_a_share_of_one_hides_every_held_label(qrels: pl.DataFrame, folds: pl.Da
 def test_held_rows_are_never_on_the_training_side(
     qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int], unseen: float
 ) -> None:
-    side = training_side(qrels, folds, held, unseen, seed=5)
-    inside, outside = split(qrels, folds, held)
-    assert side.join(inside, on="query_id", how="semi").is_empty()
-    assert side.join(outside, on=QRELS.key, how="anti").is_empty()
+    sides, as_they_are = split(qrels, folds, held, unseen, seed=5), plain(qrels, folds, held)
+    assert sides.train.join(as_they_are.held, on="query_id", how="semi").is_empty()
+    assert sides.train.join(as_they_are.train, on=QRELS.key, how="anti").is_empty()
 
 
 def test_a_label_is_hidden_wholly_or_not_at_all(qrels: pl.DataFrame, folds: pl.DataFrame) -> None:
-    left = Counter(training_side(qrels, folds, {1}, 0.65, seed=0)["label_id"])
-    inside, outside = split(qrels, folds, {1})
-    whole = Counter(outside["label_id"])
+    left = Counter(split(qrels, folds, {1}, 0.65, seed=0).train["label_id"])
+    as_they_are = plain(qrels, folds, {1})
+    whole = Counter(as_they_are.train["label_id"])
     hidden = {label for label in whole if not left[label]}
     assert {label: count for label, count in whole.items() if label not in hidden} == dict(left)
     assert hidden
-    assert hidden <= set(inside["label_id"])
+    assert hidden <= set(as_they_are.held["label_id"])
 
 
 def test_what_is_hidden_follows_from_the_seed_and_not_from_the_order_of_the_rows(
@@ -124,7 +134,7 @@ def test_what_is_hidden_follows_from_the_seed_and_not_from_the_order_of_the_rows
 ) -> None:
     def side(seed: int, shuffle: bool = False) -> set[tuple[str, int]]:
         order = (frame.sample(fraction=1, shuffle=True, seed=9) if shuffle else frame for frame in (qrels, folds))
-        return set(training_side(*order, {0, 1}, 0.65, seed).iter_rows())
+        return set(split(*order, {0, 1}, 0.65, seed).train.iter_rows())
 
     assert side(0, shuffle=True) == side(0)
     assert side(1) != side(0)
@@ -132,6 +142,6 @@ def test_what_is_hidden_follows_from_the_seed_and_not_from_the_order_of_the_rows
 
 def test_answers_to_questions_outside_the_folds_stay(qrels: pl.DataFrame, folds: pl.DataFrame) -> None:
     stray = pl.DataFrame({"query_id": ["elsewhere_A"], "label_id": [10**6]}, schema=QRELS.columns)
-    side = training_side(pl.concat([stray, qrels]), folds, {0}, 0.65, seed=0)
+    side = split(pl.concat([stray, qrels]), folds, {0}, 0.65, seed=0).train
     assert side.row(0) == ("elsewhere_A", 10**6)
     assert side.height > 1

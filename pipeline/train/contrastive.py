@@ -51,6 +51,9 @@ def prepared(
             wanted="fewer than all layers, of a decoder such as Qwen2: others' lower layers cannot be computed apart",
             remedy="Lower it, or set train.encoder.frozen=0.",
         )
+    for module in body.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # of attention it costs several times the attention itself
     embedder = Embedder(encoder.packed, recipe.frozen, weights)
     place = {label: i for i, label in enumerate(catalog["label_id"])}
     names = catalog["label"].to_list()

@@ -15,8 +15,8 @@ from pipeline import data
 from pipeline.config import Fit
 from pipeline.data import Competition, queries_of
 from pipeline.errors import InputError
-from pipeline.folds import make_folds, training_side
-from pipeline.schema import QUERIES, question_of
+from pipeline.folds import make_folds, split
+from pipeline.schema import QUERIES
 
 WRITTEN = ":"  # stands in the ids of questions that were written for training, and in no other
 
@@ -43,16 +43,16 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
     train, qrels = labelled(competition)
     queries = queries_of(train)
     held, side = qrels.clear(), qrels
+    outside = train.clear()
     if fold is not None:
         if not 0 <= fold < fit.folds:
             raise InputError("--fold", found=str(fold), wanted=f"0 to {fit.folds - 1}", remedy="Or raise fit.folds.")
         folds = make_folds(train, fit.folds, fit.seed)
-        inside = folds.filter(pl.col("fold") == fold)["question_id"].implode()
-        held = qrels.filter(question_of(pl.col("query_id")).is_in(inside))
-        side = training_side(qrels, folds, {fold}, fit.unseen, fit.seed)
+        sides = split(qrels, folds, {fold}, fit.unseen, fit.seed)
+        held, side = sides.held, sides.train
+        outside = train.join(folds.filter(pl.col("fold") == fold), on="question_id", how="semi")
     parts = [_labelled(queries, side)]
-    mine = train.join(held.select(question_id=question_of(pl.col("query_id"))), on="question_id", how="semi")
-    asked = pl.concat([competition.test, mine])
+    asked = pl.concat([competition.test, outside])
     for number, file in enumerate(written):
         # ids count in each file anew
         name = pl.lit(f"{number}{WRITTEN}")
