@@ -148,6 +148,7 @@ class Training(Spec):
     warmup: float = Field(0.05, ge=0, lt=1)  # the share of all updates until the rate is reached; then it falls to 0
     weight_decay: float = Field(0.01, ge=0)
     lora: Lora | None = Lora()  # null: all weights
+    start: str | None = None  # an adapter to go on from, of the same weights, rank and layers
     frozen: int = Field(16, ge=0)  # lower layers that do not learn; their states are made once and kept
     checkpointing: bool = False  # less memory, more time
     written: tuple[str, ...] = ()  # files of further questions, written for training, in train.csv's layout
@@ -178,6 +179,7 @@ class Seed(Training):
     warmup: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     lora: Lora | None = None
+    start: None = None
     frozen: int = Field(0, ge=0, le=0)
     seed: int = 42
 

@@ -85,6 +85,31 @@ def add(model: SentenceTransformer, lora: Lora, frozen: int) -> None:
             weight.data = weight.data.float()
 
 
+def begin(model: SentenceTransformer, folder: Path) -> None:
+    """Give the new adapter of `model` the weights of a stored one.
+
+    Raises `InputError` when they are not the same ones.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    body = model[0].model
+    own = get_peft_model_state_dict(body, save_embedding_layers=False)
+    try:
+        stored = {name.removeprefix(PREFIX): weight.float() for name, weight in load_file(folder / WEIGHTS).items()}
+        if strange := {n for n in {*own, *stored} if n not in own or n not in stored or own[n].shape != stored[n].shape}:
+            raise ValueError(f"weights that it has or lacks, or of another shape: {', '.join(sorted(strange)[:3])}")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"train.encoder.start={folder}",
+            found=str(error).splitlines()[0][:200],
+            wanted="an adapter of the rank and the layers that are to learn",
+            remedy="Set train.encoder.lora and train.encoder.frozen as it was trained, or start=null.",
+        ) from None
+    set_peft_model_state_dict(body, stored)
+
+
 def save(model: SentenceTransformer, base: str, folder: Path) -> None:
     """Write the adapter in float16, PEFT's two files, under its base's own name."""
     from peft import get_peft_model_state_dict

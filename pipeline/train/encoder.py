@@ -23,7 +23,7 @@ from pipeline.errors import InputError
 from pipeline.metrics import evaluate
 from pipeline.models import adapters, sources
 from pipeline.models.device import device
-from pipeline.models.encoder import RECORD, SentenceEncoder, load
+from pipeline.models.encoder import RECORD, SentenceEncoder, learnt, load
 from pipeline.retrieve.dense import search
 from pipeline.runs import run
 from pipeline.schema import question_of
@@ -70,6 +70,7 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     refuse_existing(out)
     recipe, spec = config.train.encoder, _retriever(config)
     rows = training_rows(competition, config.fit, fold, [sources.shipped(name) for name in recipe.written])
+    before = _known_before(recipe.start, spec, rows)
     asked = {"config": config.model_dump(), "fold": fold, "rows": digest(rows.train.rows())}
     work, told = out.with_name(f".{out.name}.training"), json.dumps(asked)
     _refuse_anothers(work, told)
@@ -79,6 +80,8 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     encoder = SentenceEncoder(model, spec)
     if recipe.lora:
         adapters.add(model, recipe.lora, recipe.frozen)
+        if recipe.start:
+            adapters.begin(model, sources.shipped(recipe.start))
     log.info("learning from %d answers of %d questions", rows.train.height, rows.train["question_id"].n_unique())
     if isinstance(recipe, Contrastive):
         weights = sources.fingerprint(base)
@@ -97,7 +100,7 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
         ranking = held.rank() if held.ranking is None else held.ranking
     scores = [] if ranking is None else evaluate(ranking, rows.qrels, rows.seen).to_dicts()
     made = {"seconds": seconds, "device": device(), "packages": versions(), "scores": scores}
-    record = {**asked, **made, "trained_on": _learnt(competition, rows)}
+    record = {**asked, **made, "trained_on": sorted({*before, *_learnt(competition, rows)})}
     with new_folder(out) as folder:
         if recipe.lora:
             adapters.save(model, spec.weights, folder)
@@ -150,6 +153,19 @@ def _retriever(config: Config) -> Dense:
             remedy=f"The retrievers are {', '.join(config.retrieve)}.",
         )
     return spec
+
+
+def _known_before(start: str | None, spec: Dense, rows: Rows) -> set[str]:
+    """The hashes of the questions that the adapter to go on from has learnt; none of them may be held out."""
+    known = learnt(spec.model_copy(update={"adapter": start})) if start else set()
+    if overlap := known & set(text_hashes(rows.queries)):
+        raise InputError(
+            f"train.encoder.start={start}",
+            found=f"an adapter that has learnt {len(overlap)} of the questions that are held out",
+            wanted="one that was trained with the same --fold",
+            remedy="Name another, or leave --fold out.",
+        )
+    return known
 
 
 def _refuse_anothers(work: Path, told: str) -> None:
