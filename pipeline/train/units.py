@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 AT_ONCE = 4096  # nodes in a batch that needs no gradient
-CHUNK = 128  # units whose states lie in one file
+CHUNK = 128  # units whose states are made at a time
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Embedder:
 
     def units(self, groups: Sequence[Sequence[str]], labels: Sequence[Sequence[int]]) -> list[Unit]:
         """A unit for each group of texts, with the frozen layers' states if there are any."""
-        from tqdm import trange
+        from safetensors.torch import load
 
         tokens = iter(self.packed.tokens([text for group in groups for text in group]))
         made = [
@@ -50,30 +51,32 @@ class Embedder:
             for group, own in zip(groups, labels, strict=True)
         ]
         if self.frozen:
-            for at in trange(0, len(made), CHUNK, desc=f"states behind {self.frozen} layers"):
-                states = self._kept([unit.tree for unit in made[at : at + CHUNK]])
-                made[at : at + CHUNK] = [replace(u, states=own) for u, own in zip(made[at : at + CHUNK], states, strict=True)]
+            self._keep([unit.tree for unit in made])
+            made = [replace(unit, states=load(self._path(unit.tree).read_bytes())["states"]) for unit in made]
         return made
 
-    def _kept(self, trees: list[Tree]) -> Sequence[torch.Tensor]:
-        import torch
-        from safetensors.torch import load, save
-
+    def _path(self, tree: Tree) -> Path:
+        """Where a tree's states lie: a file a unit, because another fold has the same questions in another order."""
         key = hashlib.sha256(f"{self.weights} {self.frozen} {self.packed.causal} {self.packed.body.dtype}".encode())
-        for tree in trees:
-            key.update(tree.tokens.tobytes() + tree.positions.tobytes() + b"|")
-        path = cache_folder() / "states" / f"{key.hexdigest()[:32]}.safetensors"
-        if not path.is_file():
-            made = [torch.empty(0)] * len(trees)
+        key.update(tree.tokens.tobytes() + tree.positions.tobytes())
+        return cache_folder() / "states" / f"{key.hexdigest()[:32]}.safetensors"
+
+    def _keep(self, trees: Sequence[Tree]) -> None:
+        """Make the states that do not lie there yet."""
+        import torch
+        from safetensors.torch import save
+        from tqdm import trange
+
+        missing = list({path: tree for tree in trees if not (path := self._path(tree)).is_file()}.items())
+        for start in trange(0, len(missing), CHUNK, desc=f"states behind {self.frozen} layers", disable=not missing):
+            part = missing[start : start + CHUNK]
             with torch.no_grad():
-                for batch, places in batches(trees, AT_ONCE):
+                for batch, places in batches([tree for _, tree in part], AT_ONCE):
                     flat = self.packed.states(batch, layers=slice(0, self.frozen)).flatten(0, 1).cpu()
                     for place, at in zip(places, batch.offsets, strict=True):
-                        made[place] = flat[at : at + len(trees[place])]
-            with replacing(path) as file:
-                file.write(save({"states": torch.cat(made)}))
-        states: Sequence[torch.Tensor] = load(path.read_bytes())["states"].split([len(tree) for tree in trees])
-        return states
+                        path, tree = part[place]
+                        with replacing(path) as file:
+                            file.write(save({"states": flat[at : at + len(tree)].clone()}))
 
     def vectors(self, units: Sequence[Unit], nodes: int | None = None) -> torch.Tensor:
         """(texts, dim) float32 unit rows in the units' order, from batches of `nodes` nodes, or from a single one."""
