@@ -95,20 +95,26 @@ def test_states_are_made_once_and_the_second_time_no_frozen_layer_runs(tiny_qwen
     packed = packed_of(tiny_qwen)
     with passes(packed, 1) as frozen, passes(packed, 2) as learning:
         second = vectors(packed, 2)
-    assert len(written) == 1 and files(states) == written
+    assert len(written) == len(GROUPS) and files(states) == written
     assert torch.equal(first, second)
     assert not frozen and learning
 
 
-def test_a_file_of_states_holds_a_chunk_of_units(tiny_qwen: Path, states: Path) -> None:
-    embedder = Embedder(packed_of(tiny_qwen), 2, "these")
-    texts = [str(i) for i in range(CHUNK + 3)]
-    units = embedder.units([[text] for text in texts], [[i] for i in range(len(texts))])
-    assert len(files(states)) == 2
+def test_units_in_another_order_and_company_find_their_states(tiny_qwen: Path, states: Path) -> None:
+    """As another fold's would; and more of them than are made at a time."""
+    packed = packed_of(tiny_qwen)
+    texts = [[str(i)] for i in range(CHUNK + 3)]
+    Embedder(packed, 2, "these").units(texts, [[0]] * len(texts))
+    written = files(states)
+    assert len(written) == len(texts)
+    embedder, whole = Embedder(packed, 2, "these"), Embedder(packed, 0, "these")
+    some = [texts[-1], *GROUPS, texts[5]]
+    units = embedder.units(some, [[0] * len(group) for group in some])
+    assert files(states).items() >= written.items()
+    assert len(files(states)) == len(texts) + len(GROUPS)
     with torch.no_grad():
-        whole = Embedder(embedder.packed, 0, "these")
-        wanted = whole.vectors(whole.units([texts[-1:]], [[0]]))
-        assert torch.allclose(embedder.vectors(units[-1:]), wanted, atol=1e-5)
+        wanted = whole.vectors(whole.units(some, [[0] * len(group) for group in some]))
+        assert torch.allclose(embedder.vectors(units), wanted, atol=1e-5)
 
 
 def test_states_of_other_texts_layers_attention_or_number_formats_are_others(tiny_qwen: Path, states: Path) -> None:
