@@ -14,6 +14,7 @@ from pipeline.schema import QRELS, question_of
 CUTOFF = 25
 LADDER = (1, 5, 10, 25, 50, 100)
 RESAMPLES = 2000
+POOLED = 10_000
 
 
 def per_query(run: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
@@ -41,21 +42,68 @@ def per_query(run: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def interval(values: pl.DataFrame, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The bootstrap interval of the mean of `ap`, questions (not rows) drawn with replacement.
+def _resampled(values: pl.DataFrame, names: list[str], seed: int) -> np.ndarray:
+    """(RESAMPLES, names) float64: the sums of columns over questions drawn with replacement.
 
-    Rows of one question share its text and often its fate, so they are drawn together. Source: Efron's percentile
-    bootstrap, with the question as the cluster.
+    Rows of one question share its text and often its fate, so they are drawn together. More than POOLED questions are first
+    put together by lot in so many groups, which changes the spread of a sum by nothing that shows, and bounds the work.
+    Source: Efron's percentile bootstrap, with the question as the cluster.
     """
-    clusters = values.group_by(question_of(pl.col("query_id")), maintain_order=True).agg(pl.col("ap").sum(), rows=pl.len())
-    sums, rows = clusters["ap"].to_numpy(), clusters["rows"].to_numpy()
+    by_question = values.group_by(question_of(pl.col("query_id")), maintain_order=True).agg(pl.col(names).sum())
+    sums = by_question.select(pl.col(names).cast(pl.Float64)).to_numpy()
     rng = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        draw = rng.integers(0, len(sums), len(sums))
-        means[i] = sums[draw].sum() / rows[draw].sum()
+    if len(sums) > POOLED:
+        starts = np.linspace(0, len(sums), POOLED, endpoint=False).astype(int)
+        sums = np.add.reduceat(rng.permutation(sums), starts)
+    return np.stack([sums[rng.integers(0, len(sums), len(sums))].sum(axis=0) for _ in range(RESAMPLES)])
+
+
+def _bounds(means: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def interval(values: pl.DataFrame, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """The bootstrap interval of the mean of `ap`, questions (not rows) drawn with replacement."""
+    sums = _resampled(values.with_columns(rows=1), ["ap", "rows"], seed)
+    return _bounds(sums[:, 0] / sums[:, 1], level)
+
+
+def reweighted(values: pl.DataFrame, seen: pl.DataFrame, share: float, seed: int = 0) -> tuple[float, float, float]:
+    """The mean of `ap` and its interval, as if the share of unseen labels were `share`.
+
+    It is (1 - share) times the mean of the seen queries plus share times the unseen ones'; NaN where a part that counts has no
+    query. `seen` are the QRELS that count as seen. Source: post-stratification.
+    """
+    known = values.join(seen, on="query_id", how="semi").select("query_id", known=1)
+    both = values.join(known, on="query_id", how="left").with_columns(pl.col("known").fill_null(0))
+    parts = both.with_columns(
+        seen_ap=pl.col("ap") * pl.col("known"), strange=1 - pl.col("known"), strange_ap=pl.col("ap") * (1 - pl.col("known"))
+    )
+    names = ["seen_ap", "known", "strange_ap", "strange"]
+
+    def mean(sums: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # a draw without one of the kinds says nothing
+            old, new = sums[..., 0] / sums[..., 1], sums[..., 2] / sums[..., 3]
+        return np.asarray(old if share == 0 else new if share == 1 else (1 - share) * old + share * new)
+
+    draws = mean(_resampled(parts, names, seed))
+    draws = draws[np.isfinite(draws)]
+    low, high = _bounds(draws) if len(draws) else (float("nan"), float("nan"))
+    return float(mean(parts.select(pl.col(names).sum()).to_numpy()[0])), low, high
+
+
+def compare(a: pl.DataFrame, b: pl.DataFrame, qrels: pl.DataFrame, seed: int = 0) -> dict[str, float]:
+    """Run `b` against run `a` on the same queries: the difference of MAP@25 (b minus a), its interval by paired bootstrap over
+    questions, and on how many queries b is better, worse, or the same."""
+    values = per_query(a, qrels).join(per_query(b, qrels), on="query_id", suffix="_b")
+    values = values.select("query_id", difference=pl.col("ap_b") - pl.col("ap"), rows=1)
+    sums = _resampled(values, ["difference", "rows"], seed)
+    low, high = _bounds(sums[:, 0] / sums[:, 1])
+    apart = values["difference"]
+    better, worse = int((apart > 0).sum()), int((apart < 0).sum())
+    mean = float(apart.mean())  # type: ignore[arg-type]
+    return {"difference": mean, "low": low, "high": high, "better": better, "worse": worse, "same": len(apart) - better - worse}
 
 
 def evaluate(run: pl.DataFrame, qrels: pl.DataFrame, seen: pl.DataFrame | None) -> pl.DataFrame:

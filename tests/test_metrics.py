@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from pipeline.metrics import CUTOFF, LADDER, evaluate, interval, per_query
+from pipeline import metrics
+from pipeline.metrics import CUTOFF, LADDER, compare, evaluate, interval, per_query, reweighted
 from pipeline.runs import run
 from pipeline.schema import QRELS, RUN
 
@@ -184,3 +185,64 @@ def test_a_query_with_one_seen_gold_counts_as_seen() -> None:
 def test_an_empty_subset_is_left_out(seen: Golds | None, subsets: list[str]) -> None:
     shown = None if seen is None else qrels_of(seen)
     assert evaluate(ranking(_1_A=[1]), qrels_of({"1_A": {1}}), shown)["subset"].to_list() == subsets
+
+
+def of_two_kinds(seen: float, unseen: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Forty queries with a seen label and sixty with an unseen one, and the seen ones' QRELS; the means are given."""
+    values = {f"{i}_A": (seen if i < 40 else unseen) + (0.1 if i % 2 else -0.1) for i in range(100)}
+    return values_of(values), qrels_of({f"{i}_A": {1} for i in range(40)})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])
+def test_a_reweighted_score_is_the_mixture_at_that_share_within_its_interval(share: float) -> None:
+    mean, low, high = reweighted(*of_two_kinds(0.6, 0.2), share)
+    assert mean == pytest.approx((1 - share) * 0.6 + share * 0.2)
+    assert low < mean < high
+    assert high - low < 0.1
+
+
+def test_at_its_own_share_a_score_is_what_it_was() -> None:
+    values, seen = of_two_kinds(0.6, 0.2)
+    assert reweighted(values, seen, 0.6)[0] == pytest.approx(values["ap"].mean())
+
+
+def test_a_share_of_what_is_not_there_has_no_score() -> None:
+    values, seen = of_two_kinds(0.6, 0.2)
+    only_seen = values.join(seen, on="query_id", how="semi")
+    assert reweighted(only_seen, seen, 0.0)[0] == pytest.approx(0.6)
+    assert all(value != value for value in reweighted(only_seen, seen, 0.5))
+
+
+def test_two_runs_are_compared_query_by_query() -> None:
+    golds = qrels_of({"1_A": {1}, "2_A": {2}, "3_A": {3}, "4_A": {4}})
+    one, other = ranking(_1_A=[1], _2_A=[9, 2], _3_A=[3]), ranking(_1_A=[1], _2_A=[2], _3_A=[9, 8, 3])
+    told = compare(one, other, golds)
+    assert (told["better"], told["worse"], told["same"]) == (1, 1, 2)
+    assert told["difference"] == pytest.approx((1 / 2 - 2 / 3) / 4)
+    assert told["low"] < told["difference"] < told["high"]
+    back = compare(other, one, golds)
+    assert (back["difference"], back["low"], back["high"]) == pytest.approx((-told["difference"], -told["high"], -told["low"]))
+
+
+def test_a_pair_that_differs_alike_everywhere_is_told_apart_where_single_intervals_overlap() -> None:
+    """What pairing is for."""
+    golds = qrels_of({f"{i}_A": {1} for i in range(80)})
+
+    def run_with_gold_at(rank: int) -> pl.DataFrame:
+        """On every other query; the others have it first."""
+        return ranking(**{f"_{i}_A": [1] if i % 2 else [*range(100, 99 + rank), 1] for i in range(80)})
+
+    worse, better = run_with_gold_at(8), run_with_gold_at(7)
+    told = compare(worse, better, golds)
+    assert told["low"] > 0
+    (_, high), (low, _) = interval(per_query(worse, golds)), interval(per_query(better, golds))
+    assert low < high
+
+
+def test_many_questions_are_pooled_without_moving_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = values_of({f"{i}_A": (i * 37 % 101) / 101 for i in range(3000)})
+    plain = interval(values)
+    monkeypatch.setattr(metrics, "POOLED", 1000)
+    pooled = interval(values)
+    assert pooled != plain
+    assert pooled == pytest.approx(plain, abs=0.003)
