@@ -1,10 +1,11 @@
-"""The blender: LightGBM's lambdarank over the features, a group a query.
+"""The blender: LightGBM over the features, its lambdarank with a group a query, or each pair as right or wrong.
 
 Source of the objective: Burges, "From RankNet to LambdaRank to LambdaMART" (2010).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import polars as pl
 
 from pipeline.config import Blend
 from pipeline.errors import InputError
+from pipeline.features import group
 from pipeline.metrics import CUTOFF
 from pipeline.runs import run
 from pipeline.schema import QRELS
@@ -25,9 +27,15 @@ KEY = list(QRELS.key)
 def fit(features: pl.DataFrame, qrels: pl.DataFrame, spec: Blend) -> Booster:
     """A booster that ranks the golds of `qrels` up. Queries whose gold is not among their candidates teach nothing and go.
 
-    Raises `InputError` when none is left.
+    Raises `InputError` when none is left, or no feature.
     """
     import lightgbm
+
+    names = [name for name in features.columns if name not in KEY and group(name) not in spec.without]
+    if not names:
+        raise InputError(
+            "blend.without", found="every group of features", wanted="some left", remedy="Name fewer, or set blend=null."
+        )
 
     rows = features.join(qrels.select(*KEY, gold=1), on=KEY, how="left", maintain_order="left")
     rows = rows.with_columns(pl.col("gold").fill_null(0)).filter(pl.col("gold").max().over("query_id") == 1).sort(KEY)
@@ -38,11 +46,10 @@ def fit(features: pl.DataFrame, qrels: pl.DataFrame, spec: Blend) -> Booster:
             wanted="some",
             remedy="Raise fit.questions or pool, or set blend=null.",
         )
-    groups = rows.group_by("query_id", maintain_order=True).len()["len"].to_numpy()
-    names = [name for name in features.columns if name not in KEY]
-    table = lightgbm.Dataset(matrix(rows, names), rows["gold"].to_numpy(), group=groups, feature_name=names)
+    sizes = rows.group_by("query_id", maintain_order=True).len()["len"].to_numpy()
+    table = lightgbm.Dataset(matrix(rows, names), rows["gold"].to_numpy(), group=sizes, feature_name=names)
     settings = {
-        "objective": "lambdarank",
+        "objective": spec.objective,
         "lambdarank_truncation_level": CUTOFF + 5,
         "learning_rate": spec.learning_rate,
         "num_leaves": spec.leaves,
@@ -74,3 +81,26 @@ def apply(booster: Booster, features: pl.DataFrame) -> pl.DataFrame:
 def matrix(features: pl.DataFrame, names: list[str]) -> np.ndarray:
     """(n, n_features) float64 with NaN for null, as LightGBM wants it."""
     return features.select(pl.col(names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+
+
+def linear(folds: Sequence[tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
+    """The rival that has no trees: a sum of the runs' scores with weights that are never negative, by least squares.
+
+    `folds` are (the fold's features, the others' features, the others' golds). Scores count in standard deviations from their
+    query's mean; what a stage did not score counts as its query's least.
+    """
+    from sklearn.linear_model import LinearRegression
+
+    runs = []
+    for rows, others, qrels in folds:
+        names = [name for name in rows.columns if name.endswith("_score")]
+        gold = others.join(qrels.select(*KEY, gold=1), on=KEY, how="left", maintain_order="left")["gold"].fill_null(0)
+        model = LinearRegression(positive=True).fit(_standard(others, names), gold.to_numpy())
+        runs.append(rows.select(KEY).with_columns(score=pl.Series(model.predict(_standard(rows, names)))))
+    return run(pl.concat(runs))
+
+
+def _standard(rows: pl.DataFrame, names: list[str]) -> np.ndarray:
+    mean, spread, least = (getattr(pl.col(names), each)().over("query_id") for each in ("mean", "std", "min"))
+    filled = rows.with_columns(pl.col(names).fill_null(least).fill_null(0.0))
+    return filled.select(((pl.col(names) - mean) / (spread + 1e-9)).fill_null(0.0)).to_numpy()

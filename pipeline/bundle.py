@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from pipeline import __version__
 from pipeline.config import Config, dump, resolved
 from pipeline.errors import InputError
 from pipeline.schema import LABEL_STATS, SchemaError, check
+from pipeline.shift import Shift
 from pipeline.store import digest, new_folder, versions
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything fitted. `booster` is None where the config has no blender; `scores` is a row a stage and subset."""
+    """Everything fitted. `booster` and `shift` are None without a blender; `scores` is a row a stage and subset."""
 
     config: Config
     booster: Booster | None
     label_stats: pl.DataFrame
+    shift: Shift | None
     scores: list[dict[str, Any]]
     trained_on: list[str]  # `data.text_hashes` of the training questions
 
@@ -46,6 +48,7 @@ def save(bundle: Bundle, folder: Path) -> None:
             text = bundle.booster.model_to_string()
             (new / "booster.txt").write_text(text, encoding="utf-8")
             made["booster"] = digest(text)
+        made["shift"] = asdict(bundle.shift) if bundle.shift else None
         bundle.label_stats.write_parquet(new / "label_stats.parquet")
         (new / "scores.json").write_text(json.dumps(bundle.scores, indent=1), encoding="utf-8")
         (new / "bundle.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
@@ -61,6 +64,7 @@ def load(folder: Path) -> Bundle:
         scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         made = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         trained_on, packages = made["trained_on"], made["packages"]
+        shift = Shift(**made["shift"]) if made["shift"] else None
         booster = None
         if config.blend is not None:
             text = (folder / "booster.txt").read_text(encoding="utf-8")
@@ -76,4 +80,4 @@ def load(folder: Path) -> Bundle:
         ) from None
     if packages != versions():
         log.info("the bundle was made with %s; here are %s", packages, versions())
-    return Bundle(config, booster, stats, scores, trained_on)
+    return Bundle(config, booster, stats, shift, scores, trained_on)

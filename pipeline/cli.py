@@ -164,6 +164,46 @@ def retrieve(
 
 
 @app.command()
+def cv(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    encoders: Annotated[
+        Path | None,
+        typer.Option(help="Train the config's retriever for each fold, in this folder; a killed command goes on from it."),
+    ] = None,
+) -> None:
+    """Cross-validate the whole chain on train.csv: every stage out of fold, the blend beside its rivals, a study to report."""
+    from pipeline import study
+    from pipeline.config import load
+    from pipeline.cv import cross_validate
+    from pipeline.sample import opened
+    from pipeline.store import Store, refuse_existing
+
+    refuse_existing(out)
+    settings = load(config, overrides or [])
+    made = cross_validate(opened(settings, data), settings, Store(), encoders)
+    study.write(made, out)
+    _print_rows("folds", [_rounded(row) for row in made.folds])
+    _table("out of fold", list(made.scores))
+    _print_rows("MAP@25 by the share of unseen labels", [_rounded(row) for row in made.shift])
+    print(f"{out}: {made.queries.height} answers of {made.queries['question_id'].n_unique()} questions")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A stored run (parquet) or a submission (CSV).")],
+    second: Annotated[Path, typer.Argument(help="Another, over the same questions.")],
+    labels: Annotated[Path, typer.Option(help="The answers, in train.csv's layout.")],
+) -> None:
+    """Compare two runs in pairs: the difference of MAP@25, its interval, and how many answers are better, worse, the same."""
+    from pipeline.evaluation import compare_files
+
+    _print_rows(f"{second} against {first}", [_rounded(compare_files(first, second, labels))])
+
+
+@app.command()
 def evaluate(
     file: Annotated[Path, typer.Argument(help="A submission (CSV) or a stored run (parquet).")],
     labels: Annotated[Path, typer.Option(help="The answers, in train.csv's layout.")],
@@ -236,6 +276,10 @@ def bench(
             "eedi bench", found="no such", wanted="a retriever dense and a train.csv", remedy="Check --config and --data."
         )
     _print_rows(f"{min(questions, train.height)} questions", encoding(queries_of(train.head(questions)), spec))
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in row.items()}
 
 
 def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:

@@ -119,9 +119,20 @@ class Fit(Spec):
     seed: int = 0
 
 
-class Blend(Spec):
-    """LightGBM's lambdarank over the features."""
+class Neighbours(Spec):
+    """The training answers most like a query, whose labels are features."""
 
+    by: tuple[str, ...] = ("lexical",)  # retrievers of kind tfidf or dense, by whose likeness
+    k: int = Field(50, ge=1)
+
+
+class Blend(Spec):
+    """LightGBM over the features."""
+
+    objective: Literal["lambdarank", "binary"] = "lambdarank"
+    without: tuple[Literal["scores", "agreement", "siblings", "neighbours", "labels", "texts"], ...] = ()  # features left out
+    # the share of answers whose label training never shows: read off the test, as in the folds (fit.unseen), or given
+    unseen: Literal["estimate", "folds"] | Annotated[float, Field(ge=0, le=1)] = "folds"
     rounds: int = Field(150, ge=1)
     learning_rate: float = Field(0.05, gt=0)
     leaves: int = Field(8, ge=2)
@@ -209,6 +220,7 @@ class Config(Spec):
     rrf_k: int = Field(60, ge=1)
     pool: int = Field(50, ge=25)  # candidates a query that reach the later stages
     rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {"judge": Listwise()}
+    neighbours: Neighbours | None = Neighbours()
     blend: Blend | None = Blend()  # null: reciprocal rank fusion of all stages
     fit: Fit = Fit()
     train: Train = Train()
@@ -217,6 +229,9 @@ class Config(Spec):
     def _has_stages_with_names_of_their_own(self) -> Config:
         if not self.retrieve:
             raise ValueError("retrieve needs one retriever at least")
+        for name in self.neighbours.by if self.neighbours else ():
+            if not isinstance(self.retrieve.get(name), Tfidf | Dense):
+                raise ValueError(f"neighbours.by={name}: not a retriever of kind tfidf or dense")
         for name in (*self.retrieve, *self.rerank):
             if not re.fullmatch(r"[A-Za-z]\w*", name) or name in RESERVED or (name in self.retrieve and name in self.rerank):
                 raise ValueError(

@@ -9,7 +9,7 @@ import polars as pl
 
 from pipeline.data import leave_out, read_qrels, read_questions
 from pipeline.errors import InputError
-from pipeline.metrics import evaluate
+from pipeline.metrics import compare, evaluate
 from pipeline.runs import stored_run
 from pipeline.schema import question_of
 from pipeline.submission import read
@@ -23,8 +23,7 @@ def evaluate_file(file: Path, labels: Path, train: Path | None = None) -> pl.Dat
     Only the questions that `file` answers count, and the others are counted in a warning. `train` defaults to the train.csv
     beside `labels`; the evaluated questions are left out of it before its labels count as seen.
     """
-    stored = file.suffix == ".parquet"
-    answers = stored_run(file, "Give a run that `eedi submit` stored, or a submission as CSV.") if stored else read(file)
+    answers = _answers(file)
     answered = answers.select(question_of(pl.col("query_id"))).to_series().unique()
     qrels, questions = read_qrels(labels), read_questions(labels)
     asked = qrels.filter(question_of(pl.col("query_id")).is_in(answered.implode()))
@@ -49,3 +48,23 @@ def evaluate_file(file: Path, labels: Path, train: Path | None = None) -> pl.Dat
     test = questions.filter(pl.col("question_id").is_in(answered.implode()))
     _, shown = leave_out(read_questions(train), read_qrels(train), test)
     return evaluate(answers, asked, asked.join(shown, on="label_id", how="semi"))
+
+
+def compare_files(first: Path, second: Path, labels: Path) -> dict[str, float]:
+    """`metrics.compare` of two submissions or stored runs, on the labelled answers that both hold, and their number."""
+    one, other, qrels = _answers(first), _answers(second), read_qrels(labels)
+    both = qrels.join(one, on="query_id", how="semi").join(other, on="query_id", how="semi")
+    if both.is_empty():
+        raise InputError(
+            f"{first} and {second}",
+            found=f"no answer of {labels} that both hold",
+            wanted="runs over the same labelled questions",
+            remedy="Check that the three files belong together.",
+        )
+    return {"answers": both.height, **compare(one, other, both)}
+
+
+def _answers(file: Path) -> pl.DataFrame:
+    if file.suffix == ".parquet":
+        return stored_run(file, "Give a run that `eedi submit` stored, or a submission as CSV.")
+    return read(file)

@@ -15,36 +15,83 @@ from pipeline.runs import ranked
 from pipeline.schema import LABEL_STATS, QRELS, check
 
 KEY = list(QRELS.key)
+# the groups of features, each by what its columns' names hold
+GROUPS = {
+    "neighbours": r"_near_",
+    "labels": r"^label_.*count$",
+    "siblings": r"^sibling_",
+    "agreement": r"^(agreement|best_rank|worst_rank|spread_rank)$",
+    "texts": r"^(label_words|question_chars|wrong_chars|shared_\w+)$",
+    "scores": r"_(score|rank|gap|share)$",
+}
+NUMBER = re.compile(r"\d+|zero|one|two|three|four|five|six|seven|eight|nine|ten|half|quarter|third")
+OPERATION = re.compile(r"(add|subtract|multipl|divid|squar|cub|root|round|factor|expand|simplif|rotat|reflect|translat)\w*")
 TOP = 10  # agreement counts the runs that have a candidate among so many
 
 
 def label_stats(qrels: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
-    """LABEL_STATS: how often training shows a label, by subject."""
-    counts = qrels.join(queries.select("query_id", "subject"), on="query_id").group_by("label_id", "subject")
+    """LABEL_STATS: how often training shows a label, by subject and construct."""
+    key = ["label_id", "subject", "construct"]
+    counts = qrels.join(queries.select("query_id", "subject", "construct"), on="query_id").group_by(key)
     return check(
-        counts.agg(pl.len().cast(pl.Int32).alias("count")).sort("label_id", "subject").select(*LABEL_STATS.columns),
+        counts.agg(pl.len().cast(pl.Int32).alias("count")).sort(key).select(*LABEL_STATS.columns),
         LABEL_STATS,
     )
 
 
+def votes(neighbours: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
+    """What a query's NEIGHBOURS say for each of their labels, as far as the QRELS `shown` tell them: a row a pair.
+
+    `near_best` and `near_sum` of their likenesses, and the sums over those of the query's own subject and construct.
+    """
+    told = neighbours.join(shown, left_on="other_id", right_on="query_id").sort("query_id", "label_id", "other_id")
+    likeness = pl.col("score")
+    return told.group_by(KEY, maintain_order=True).agg(
+        near_best=likeness.max(),
+        near_sum=likeness.sum(),
+        near_same_subject=likeness.filter("same_subject").sum(),
+        near_same_construct=likeness.filter("same_construct").sum(),
+    )
+
+
 def features(
-    queries: pl.DataFrame, catalog: pl.DataFrame, pool: pl.DataFrame, runs: Mapping[str, pl.DataFrame], stats: pl.DataFrame
+    queries: pl.DataFrame,
+    catalog: pl.DataFrame,
+    pool: pl.DataFrame,
+    runs: Mapping[str, pl.DataFrame],
+    stats: pl.DataFrame,
+    near: Mapping[str, pl.DataFrame],
 ) -> pl.DataFrame:
-    """FEATURES: `query_id`, `label_id` for every pair of `pool`, in its order, then a column a feature."""
+    """FEATURES: `query_id`, `label_id` for every pair of `pool`, in its order, then a column a feature.
+
+    `near` are `votes`, by the name of the retriever that found the neighbours. `group` says what a column belongs to.
+    """
     rows = ranked(pool).select(*KEY, pl.col("rank").alias("pool_rank"), pl.col("score").alias("pool_score"))
     for name, each in runs.items():
         rows = rows.join(_of_run(name, each), on=KEY, how="left", maintain_order="left")
+    for name, each in near.items():
+        told = each.rename({column: f"{name}_{column}" for column in each.columns if column not in KEY})
+        rows = rows.join(told, on=KEY, how="left", maintain_order="left")
     ranks = [pl.col(f"{name}_rank") for name in runs]
     rows = rows.with_columns(
         agreement=pl.sum_horizontal((rank <= TOP).fill_null(False).cast(pl.Int32) for rank in ranks),
         best_rank=pl.min_horizontal(ranks),
         worst_rank=pl.max_horizontal(ranks),
+        spread_rank=pl.max_horizontal(ranks) - pl.min_horizontal(ranks),
     )
     rows = rows.join(queries, on="query_id", how="left", maintain_order="left").join(
         catalog, on="label_id", how="left", maintain_order="left"
     )
-    rows = _with_label_stats(rows, stats)
+    rows = _with_siblings(_with_label_stats(rows, stats))
     return rows.with_columns(_texts(rows)).drop(*[c for c in queries.columns if c != "query_id"], "label")
+
+
+def group(feature: str) -> str:
+    """What a feature belongs to: one of GROUPS, which a config can leave out."""
+    for name, mark in GROUPS.items():
+        if re.search(mark, feature):
+            return name
+    raise KeyError(feature)
 
 
 def _of_run(name: str, run: pl.DataFrame) -> pl.DataFrame:
@@ -54,36 +101,69 @@ def _of_run(name: str, run: pl.DataFrame) -> pl.DataFrame:
         pl.col("score").alias(f"{name}_score"),
         pl.col("rank").alias(f"{name}_rank"),
         (pl.col("score").max().over("query_id") - pl.col("score")).alias(f"{name}_gap"),
+        (_scaled().exp() / _scaled().exp().sum().over("query_id")).alias(f"{name}_share"),
+    )
+
+
+def _scaled() -> pl.Expr:
+    """A score in standard deviations from its query's mean: stages' scores have units of their own."""
+    spread = pl.col("score").std().over("query_id").fill_null(0)
+    return (pl.col("score") - pl.col("score").mean().over("query_id")) / pl.when(spread > 0).then(spread).otherwise(1)
+
+
+def _with_siblings(rows: pl.DataFrame) -> pl.DataFrame:
+    """Where the label stands in the pools of the question's other wrong answers: which answer it fits best."""
+    others = rows.select("question_id", "query_id", "label_id", "pool_rank")
+    pairs = others.join(others, on=["question_id", "label_id"], suffix="_else")
+    best = (
+        pairs.filter(pl.col("query_id") != pl.col("query_id_else"))
+        .group_by(KEY)
+        .agg(sibling_rank=pl.col("pool_rank_else").min())
+    )
+    return rows.join(best, on=KEY, how="left", maintain_order="left").with_columns(
+        sibling_lead=pl.col("sibling_rank") - pl.col("pool_rank")
     )
 
 
 def _with_label_stats(rows: pl.DataFrame, stats: pl.DataFrame) -> pl.DataFrame:
-    """How often training shows the label at all, and in the query's subject. Zero is a count here, not a gap."""
-    everywhere = stats.group_by("label_id").agg(label_count=pl.col("count").sum())
-    here = stats.rename({"count": "label_subject_count"})
-    return (
-        rows.join(everywhere, on="label_id", how="left", maintain_order="left")
-        .join(here, on=["label_id", "subject"], how="left", maintain_order="left")
-        .with_columns(pl.col("label_count", "label_subject_count").fill_null(0))
-    )
+    """How often training shows the label: at all, in the query's subject, in its construct. Zero is a count here, no gap."""
+    for column, place in {
+        "label_count": [],
+        "label_subject_count": ["subject"],
+        "label_construct_count": ["construct"],
+    }.items():
+        counts = stats.group_by("label_id", *place).agg(pl.col("count").sum().alias(column))
+        rows = rows.join(counts, on=["label_id", *place], how="left", maintain_order="left").with_columns(
+            pl.col(column).fill_null(0)
+        )
+    return rows
 
 
 def _texts(rows: pl.DataFrame) -> list[pl.Series]:
     """What the texts alone say of a pair: lengths, and the label's share of words that the question's parts hold too."""
-    words = {text: _words(text) for name in ("label", "question", "correct", "wrong") for text in rows[name].unique()}
+    parts = ("label", "question", "correct", "wrong")
+    words = {text: _words(text) for name in parts for text in rows[name].unique()}
     topics = {pair: _words(" ".join(pair)) for pair in rows.select("construct", "subject").unique().iter_rows()}
     label = [words[text] for text in rows["label"]]
 
     def share(name: str, others: list[frozenset[str]]) -> pl.Series:
         return pl.Series(name, [len(a & b) / (len(a) or 1) for a, b in zip(label, others, strict=True)], dtype=pl.Float32)
 
+    def shared(name: str, kind: re.Pattern[str], others: list[frozenset[str]]) -> pl.Series:
+        counts = [sum(kind.fullmatch(word) is not None for word in a & b) for a, b in zip(label, others, strict=True)]
+        return pl.Series(name, counts, dtype=pl.Int32)
+
+    question = [words[text] for text in rows["question"]]
+    answers = [words[a] | words[b] for a, b in rows.select("correct", "wrong").iter_rows()]
     return [
         pl.Series("label_words", [len(each) for each in label], dtype=pl.Int32),
         rows["question"].str.len_chars().alias("question_chars"),
         rows["wrong"].str.len_chars().alias("wrong_chars"),
-        share("shared_question", [words[text] for text in rows["question"]]),
+        share("shared_question", question),
         share("shared_topic", [topics[pair] for pair in rows.select("construct", "subject").iter_rows()]),
-        share("shared_answers", [words[a] | words[b] for a, b in rows.select("correct", "wrong").iter_rows()]),
+        share("shared_answers", answers),
+        shared("shared_numbers", NUMBER, [a | b for a, b in zip(question, answers, strict=True)]),
+        shared("shared_operations", OPERATION, question),
     ]
 
 

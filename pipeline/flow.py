@@ -15,20 +15,21 @@ from typing import Any
 
 import polars as pl
 
-from pipeline import blend, submission
+from pipeline import blend, shift, submission
 from pipeline.bundle import Bundle
-from pipeline.chain import Chain
-from pipeline.config import Config, Dense
+from pipeline.chain import Chain, out_of_fold
+from pipeline.config import Config, Dense, Tfidf
 from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
-from pipeline.features import features, label_stats
+from pipeline.features import features, label_stats, votes
 from pipeline.folds import make_folds, split
 from pipeline.metrics import evaluate
 from pipeline.models.encoder import learnt
 from pipeline.rerank import rerank
 from pipeline.retrieve import retrieve
+from pipeline.retrieve.neighbours import neighbours
 from pipeline.runs import fuse, stack, top_k
-from pipeline.schema import LABEL_STATS
+from pipeline.schema import LABEL_STATS, NEIGHBOURS, QRELS
 from pipeline.store import Store
 from pipeline.train.rows import labelled, training_rows
 
@@ -63,11 +64,25 @@ class Scored:
         return frame
 
 
-def score(queries: pl.DataFrame, judged: pl.DataFrame, catalog: pl.DataFrame, config: Config, store: Store) -> Scored:
-    """Every stage before the blender: retrieve, fuse, cut to the pool, and rerank the queries `judged`."""
+def score(
+    queries: pl.DataFrame,
+    judged: pl.DataFrame,
+    catalog: pl.DataFrame,
+    config: Config,
+    store: Store,
+    given: Mapping[str, pl.DataFrame] | None = None,
+) -> Scored:
+    """Every stage before the blender: retrieve, fuse, cut to the pool, and rerank the queries `judged`.
+
+    A retriever whose run is `given` is not asked.
+    """
     done = Scored()
     for name, spec in config.retrieve.items():
-        done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store)
+        if given and name in given:
+            done.seconds[name] = 0.0
+            done.stages[name] = done.runs[name] = given[name].join(queries, on="query_id", how="semi")
+        else:
+            done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store)
     done.pool = done.stages[FUSION] = done.timed(FUSION, store, _fusion, done.runs, config)
     for name, judge in config.rerank.items():
         if judged.height:
@@ -99,8 +114,7 @@ def predict(competition: Competition, bundle: Bundle, store: Store) -> Predictio
     queries, catalog, truth = queries_of(competition.test), competition.catalog, competition.truth
     done = score(queries, queries, catalog, bundle.config, store)
     if bundle.booster is not None:
-        rows = features(queries, catalog, done.pool, done.runs, bundle.label_stats)
-        done.stages[BLEND] = done.timed(BLEND, store, blend.apply, bundle.booster, rows)
+        done.stages[BLEND] = done.timed(BLEND, store, _blended, competition, bundle, queries, done, store)
     final = submission.rows(list(done.stages.values())[-1], queries, catalog)
     if truth is None:
         return Prediction(queries, catalog, done.stages, final, [])
@@ -110,24 +124,74 @@ def predict(competition: Competition, bundle: Bundle, store: Store) -> Predictio
     return Prediction(queries, catalog, done.stages, final, table(done, truth, seen))
 
 
+def _blended(competition: Competition, bundle: Bundle, queries: pl.DataFrame, done: Scored, store: Store) -> pl.DataFrame:
+    """The booster's ranking, brought to the share of unseen labels that the config assumes of the test."""
+    config, shown = bundle.config, competition.train_qrels
+    near = near_of(queries, competition, config, store)
+    told = {name: votes(each, pl.DataFrame(schema=QRELS.columns) if shown is None else shown) for name, each in near.items()}
+    rows = features(queries, competition.catalog, done.pool, done.runs, bundle.label_stats, told)
+    assert bundle.booster and config.blend
+    ranking = blend.apply(bundle.booster, rows)
+    if bundle.shift is None or config.blend.unseen == "folds":
+        return ranking
+    marked = shift.marked(ranking, bundle.label_stats)
+    share = shift.estimate(marked, bundle.shift) if config.blend.unseen == "estimate" else config.blend.unseen
+    log.info("%.0f%% of the answers are taken to have labels that training never shows", 100 * share)
+    return shift.corrected(marked, bundle.shift, share)
+
+
+def near_of(queries: pl.DataFrame, competition: Competition, config: Config, store: Store) -> dict[str, pl.DataFrame]:
+    """NEIGHBOURS of the queries among the labelled training answers, by retriever; none without a train.csv."""
+    if config.neighbours is None:
+        return {}
+    if competition.train is None or competition.train_qrels is None:
+        log.warning("no train.csv: nothing is known of the answers like these")
+        return {name: pl.DataFrame(schema=NEIGHBOURS.columns) for name in config.neighbours.by}
+    others = queries_of(competition.train).join(competition.train_qrels, on="query_id", how="semi", maintain_order="left")
+    near = {}
+    for name in config.neighbours.by:
+        spec = config.retrieve[name]
+        assert isinstance(spec, Tfidf | Dense)
+        near[name] = neighbours(queries, others, spec, config.neighbours.k, store)
+    return near
+
+
 def fit(competition: Competition, config: Config, store: Store) -> Bundle:
     """Fit what the config says on the training questions, and score every stage on their out-of-fold rows.
 
     Raises `InputError` when there is a blender and nothing to fit it on.
     """
-    train, qrels, catalog = competition.train, competition.train_qrels, competition.catalog
+    train, qrels = competition.train, competition.train_qrels
     if train is None or qrels is None or qrels.is_empty():
         if config.blend is None:
-            return Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), [], [])
+            return Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], [])
         raise InputError(
             "the training data",
             found="no train.csv with labels",
             wanted="one, to fit the blender on",
             remedy="Add train.csv, give --bundle, or set blend=null.",
         )
-    everything, fresh = queries_of(train), _not_learnt(train, config)
-    if fresh.is_empty() and config.blend is None:
-        return Bundle(config, None, label_stats(qrels, everything), [], text_hashes(train))
+    stats = label_stats(qrels, queries_of(train))
+    if config.blend is None and _not_learnt(train, config).is_empty():
+        return Bundle(config, None, stats, None, [], text_hashes(train))
+    done, chain = out_of_fold_stages(competition, config, store)
+    booster = moved = None
+    if config.blend is not None:
+        done.stages[BLEND] = done.timed(BLEND, store, lambda: out_of_fold(chain.parts()))
+        booster, moved = chain.booster(), shift.fit(chain.marked(done.stages[BLEND]), chain.golds)
+    return Bundle(config, booster, stats, moved, table(done, chain.golds, chain.seen()), text_hashes(train))
+
+
+def out_of_fold_stages(
+    competition: Competition, config: Config, store: Store, given: Mapping[str, pl.DataFrame] | None = None
+) -> tuple[Scored, Chain]:
+    """Every stage before the blender on training questions that no retriever was trained on, and the chain of their folds.
+
+    `given` are out-of-fold runs of retrievers that were trained fold by fold. Raises `InputError` where no question is left.
+    """
+    train, qrels = labelled(competition)
+    asked = {name: spec for name, spec in config.retrieve.items() if name not in (given or {})}
+    everything, fresh = queries_of(train), _not_learnt(train, config.model_copy(update={"retrieve": asked}))
     if queries_of(fresh).join(qrels, on="query_id", how="semi").is_empty():
         raise _all_learnt()
     folds = make_folds(fresh, config.fit.folds, config.fit.seed)
@@ -137,14 +201,9 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
     queries = _draw(answers, config.fit.questions, config.fit.seed)
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge scores %d", queries.height, judged.height)
-    done = score(queries, judged, catalog, config, store)
-    chain = Chain(config, everything, queries, catalog, qrels, folds, done.pool, done.runs)
-    booster = None
-    if config.blend is not None:
-        done.stages[BLEND] = done.timed(BLEND, store, chain.out_of_fold)
-        booster = chain.booster()
-    scores = table(done, qrels.join(queries, on="query_id", how="semi"), chain.seen())
-    return Bundle(config, booster, label_stats(qrels, everything), scores, text_hashes(train))
+    done = score(queries, judged, competition.catalog, config, store, given)
+    near = near_of(queries, competition, config, store)
+    return done, Chain(config, everything, queries, competition.catalog, qrels, folds, done.pool, done.runs, near)
 
 
 def retrieved(competition: Competition, config: Config, fold: int | None, store: Store) -> list[dict[str, Any]]:

@@ -56,8 +56,19 @@ RUN = Schema("run", {**QRELS.columns, "score": pl.Float32()}, QRELS.key)
 FOLDS = Schema("folds", {"question_id": pl.String(), "fold": pl.Int32()}, ("question_id",))
 LABEL_STATS = Schema(
     "label statistics",
-    {"label_id": pl.Int32(), "subject": pl.String(), "count": pl.Int32()},
-    ("label_id", "subject"),
+    {"label_id": pl.Int32(), "subject": pl.String(), "construct": pl.String(), "count": pl.Int32()},
+    ("label_id", "subject", "construct"),
+)
+NEIGHBOURS = Schema(
+    "neighbours",
+    {
+        "query_id": pl.String(),
+        "other_id": pl.String(),  # a training answer's query_id
+        "score": pl.Float32(),
+        "same_subject": pl.Boolean(),
+        "same_construct": pl.Boolean(),
+    },
+    ("query_id", "other_id"),
 )
 
 

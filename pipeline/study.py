@@ -31,8 +31,9 @@ class Study:
     """`stages` are full rankings in the order of the tables, the last of them the one to submit.
 
     `seen` is the part of `qrels` whose labels the makers of the runs could learn. `scores` are `metrics.evaluate`'s rows with
-    `stage`, `seconds` and `kept`; `importance` has a row a feature (feature, group, gain, permutation); `shift` a row an
-    assumed share of unseen labels (share, then a MAP@25 for each way of ranking).
+    `stage`, `seconds` and `kept`; `folds` has a row a fold (fold, questions, answers, and unseen, the share that was reached),
+    `importance` a row a feature (feature, group, gain, permutation), `shift` a row an assumed share of unseen labels (share,
+    then a MAP@25 for each way of ranking).
     """
 
     config: Config
@@ -42,6 +43,7 @@ class Study:
     seen: pl.DataFrame
     stages: Mapping[str, pl.DataFrame]
     scores: Sequence[Mapping[str, Any]]
+    folds: Sequence[Mapping[str, Any]] = field(default=())
     importance: Sequence[Mapping[str, Any]] = field(default=())
     shift: Sequence[Mapping[str, float]] = field(default=())
 
@@ -65,7 +67,7 @@ def fill(study: Study, folder: Path) -> None:
     (folder / "runs").mkdir()
     for stage, ranking in study.stages.items():
         ranking.write_parquet(folder / "runs" / file_name(stage))
-    told = {name: list(getattr(study, name)) for name in ("scores", "importance", "shift")}
+    told = {name: list(getattr(study, name)) for name in ("scores", "folds", "importance", "shift")}
     record = json.dumps({"stages": list(study.stages), **told}, indent=1)
     (folder / RECORD).write_text(record, encoding="utf-8")
 

@@ -24,7 +24,7 @@ def planted(seed: int, queries: int = 80, hidden: float = 0.0) -> tuple[pl.DataF
         for label in CANDIDATES:
             signal = None if blind else rng.random() + 2 * (label == gold)
             rows.append((f"{number:03}_A", label, rng.random(), signal, rng.randrange(9)))
-    columns = QRELS.columns | {"noise": pl.Float32(), "signal": pl.Float32(), "more_noise": pl.Int32()}
+    columns = QRELS.columns | {"noise_score": pl.Float32(), "signal_score": pl.Float32(), "more_noise_rank": pl.Int32()}
     return pl.DataFrame(rows, columns, orient="row"), pl.DataFrame(golds, QRELS.columns, orient="row")
 
 
@@ -38,7 +38,7 @@ def shown(features: pl.DataFrame, qrels: pl.DataFrame) -> float:
 def test_a_planted_signal_is_learned_and_noise_is_not() -> None:
     features, qrels = planted(seed=1)
     assert shown(features, qrels) > 0.98
-    assert shown(features.drop("signal"), qrels) < 0.5
+    assert shown(features.drop("signal_score"), qrels) < 0.5
 
 
 def test_a_signal_that_is_null_for_half_of_the_queries_is_learned_from_the_others() -> None:
@@ -85,8 +85,8 @@ def test_columns_may_be_ordered_otherwise_and_more_than_were_fitted() -> None:
 def test_a_missing_feature_column_is_refused_by_name() -> None:
     features, qrels = planted(seed=1)
     booster = blend.fit(features, qrels, SPEC)
-    with pytest.raises(InputError, match=r"\['signal'\].*\n.*wanted"):
-        blend.apply(booster, features.drop("signal"))
+    with pytest.raises(InputError, match=r"\['signal_score'\].*\n.*wanted"):
+        blend.apply(booster, features.drop("signal_score"))
 
 
 @pytest.mark.parametrize("labels", [[], [10**6]], ids=["no label", "a label outside the candidates"])

@@ -15,18 +15,20 @@ from pipeline.config import Config
 from pipeline.config import load as settings
 from pipeline.errors import InputError
 from pipeline.schema import LABEL_STATS, QRELS
+from pipeline.shift import Shift
 
 ROWS = [(f"{n}_A", label, float(label == n % 5), float(n)) for n in range(20) for label in range(5)]
-FEATURES = pl.DataFrame(ROWS, schema={**QRELS.columns, "near": pl.Float32, "far": pl.Float32}, orient="row")
-QREL_ROWS = FEATURES.filter(pl.col("near") == 1).select(*QRELS.columns)
-STATS = pl.DataFrame({"label_id": [1, 2], "subject": ["Ratio", "Größe"], "count": [3, 1]}, schema=LABEL_STATS.columns)
+FEATURES = pl.DataFrame(ROWS, schema={**QRELS.columns, "near_score": pl.Float32, "far_score": pl.Float32}, orient="row")
+QREL_ROWS = FEATURES.filter(pl.col("near_score") == 1).select(*QRELS.columns)
+STATS = pl.DataFrame([(1, "Ratio", "Simplify", 3), (2, "Größe", "Compare", 1)], schema=LABEL_STATS.columns, orient="row")
 
 
 @pytest.fixture
 def fitted() -> Bundle:
     config = settings(overrides=["name=some", "blend.rounds=3", "blend.min_rows=1", "rerank.judge=null"])
     assert config.blend
-    return Bundle(config, blend.fit(FEATURES, QREL_ROWS, config.blend), STATS, [{"stage": "blend", "map@25": 0.5}], ["abc"])
+    booster, shift = blend.fit(FEATURES, QREL_ROWS, config.blend), Shift(1.5, -0.25, 0.65)
+    return Bundle(config, booster, STATS, shift, [{"stage": "blend", "map@25": 0.5}], ["abc"])
 
 
 @pytest.fixture
@@ -37,7 +39,8 @@ def saved(fitted: Bundle, tmp_path: Path) -> Path:
 
 def test_a_bundle_comes_back_as_it_was_and_ranks_the_same(fitted: Bundle, saved: Path) -> None:
     back = load(saved)
-    assert (back.config, back.scores, back.trained_on) == (fitted.config, fitted.scores, fitted.trained_on)
+    for name in ("config", "scores", "shift", "trained_on"):
+        assert getattr(back, name) == getattr(fitted, name)
     assert back.label_stats.equals(STATS)
     assert fitted.booster and back.booster
     run = blend.apply(back.booster, FEATURES)
@@ -46,7 +49,7 @@ def test_a_bundle_comes_back_as_it_was_and_ranks_the_same(fitted: Bundle, saved:
 
 
 def test_a_bundle_without_a_blender_has_no_booster(tmp_path: Path) -> None:
-    save(Bundle(Config(blend=None), None, STATS.clear(), [], []), tmp_path / "bundle")
+    save(Bundle(Config(blend=None), None, STATS.clear(), None, [], []), tmp_path / "bundle")
     assert load(tmp_path / "bundle").booster is None
     assert not (tmp_path / "bundle" / "booster.txt").exists()
 

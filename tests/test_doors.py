@@ -11,7 +11,7 @@ import pytest
 
 import pipeline
 from pipeline import flow
-from pipeline.chain import Chain
+from pipeline.chain import Chain, out_of_fold
 from pipeline.config import Config, load
 from pipeline.data import Competition, queries_of
 from pipeline.folds import make_folds
@@ -23,8 +23,12 @@ TRUTH = {"qrels", "train_qrels", "truth", "gold", "golds", "read_qrels", "LABEL_
 DOORS = {
     "data.py",  # reads it
     "folds.py",  # splits it
-    "features.py",  # label_stats, a fitted thing; `features` itself takes none
+    "features.py",  # label_stats and votes, fitted things; `features` itself takes none
     "blend.py",  # fit; `apply` takes none
+    "shift.py",  # fit; `corrected` and `estimate` take none
+    "importance.py",  # scores
+    "cv.py",  # scores
+    "study.py",  # keeps it for reports
     "metrics.py",  # scores
     "evaluation.py",  # scores
     "chain.py",  # fits on it, fold by fold
@@ -39,6 +43,8 @@ BLIND = {  # functions that rank, and therefore may not be handed truth
     "rerank/__init__.py": {"rerank"},
     "features.py": {"features"},
     "blend.py": {"apply"},
+    "shift.py": {"corrected", "estimate"},
+    "retrieve/neighbours.py": {"neighbours"},
     "flow.py": {"score"},
     "submission.py": {"rows"},
 }
@@ -96,8 +102,9 @@ def test_a_fold_s_own_labels_change_no_out_of_fold_rank(settings: Config, compet
     assert competition.train is not None and competition.train_qrels is not None
     everything, catalog = queries_of(competition.train), competition.catalog
     done = flow.score(everything, everything.clear(), catalog, settings, store)
+    near = flow.near_of(everything, competition, settings, store)
     folds = make_folds(competition.train, settings.fit.folds, settings.fit.seed)
-    chain = Chain(settings, everything, everything, catalog, competition.train_qrels, folds, done.pool, done.runs)
+    chain = Chain(settings, everything, everything, catalog, competition.train_qrels, folds, done.pool, done.runs, near)
     fold = chain.numbers[0]
     inside = chain.part(fold)["query_id"].implode()
     of_fold = pl.col("query_id").is_in(inside)
@@ -105,6 +112,6 @@ def test_a_fold_s_own_labels_change_no_out_of_fold_rank(settings: Config, compet
     mixed = mine.with_columns(mine["label_id"].shuffle(seed=1))
     assert not mixed.equals(mine)
     spoiled = pl.concat([chain.qrels.filter(~of_fold), mixed])
-    honest, planted = (each.out_of_fold() for each in (chain, replace(chain, qrels=spoiled)))
+    honest, planted = (out_of_fold(each.parts()) for each in (chain, replace(chain, qrels=spoiled)))
     assert honest.filter(of_fold).equals(planted.filter(of_fold))
     assert not honest.equals(planted)  # the other folds do learn from those labels

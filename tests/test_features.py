@@ -4,9 +4,9 @@ from polars.testing import assert_frame_equal
 
 from pipeline.config import load
 from pipeline.errors import InputError
-from pipeline.features import features, label_stats
+from pipeline.features import GROUPS, features, group, label_stats, votes
 from pipeline.runs import run
-from pipeline.schema import CATALOG, LABEL_STATS, QRELS, QUERIES, RUN, check
+from pipeline.schema import CATALOG, LABEL_STATS, NEIGHBOURS, QRELS, QUERIES, RUN, check
 
 Frames = dict[str, pl.DataFrame]
 
@@ -33,6 +33,11 @@ def frames() -> Frames:
         "pool": run_of(("1_A", 7, 0.9), ("1_A", 5, 0.8), ("1_C", 5, 0.7), ("2_B", 6, 0.6), ("2_B", 5, 0.6)),
         "lexical": run_of(("1_A", 5, 3.0), ("1_A", 6, 2.0), ("1_A", 7, 0.5), ("1_C", 5, 1.0), ("2_B", 6, 1.0)),
         "judge": run_of(("1_A", 7, -0.25)),
+        "near": pl.DataFrame(
+            [("1_A", "2_B", 0.5, False, True), ("1_A", "8_C", 0.25, True, False), ("1_C", "9_D", 0.75, True, True)],
+            schema=NEIGHBOURS.columns,
+            orient="row",
+        ),
         "qrels": pl.DataFrame([("1_A", 5), ("1_C", 5), ("2_B", 5), ("2_B", 6)], schema=QRELS.columns, orient="row"),
     }
 
@@ -40,7 +45,9 @@ def frames() -> Frames:
 def made(frames: Frames) -> pl.DataFrame:
     runs = {name: frames[name] for name in ("lexical", "judge")}
     stats = label_stats(frames["qrels"], frames["queries"])
-    return features(frames["queries"], frames["catalog"], frames["pool"], runs, stats)
+    shown = pl.concat([frames["qrels"], pl.DataFrame([("8_C", 5), ("8_C", 9)], schema=QRELS.columns, orient="row")])
+    near = {"lexical": votes(frames["near"], shown)}
+    return features(frames["queries"], frames["catalog"], frames["pool"], runs, stats, near)
 
 
 def column(frame: pl.DataFrame, name: str) -> dict[tuple[str, int], object]:
@@ -91,7 +98,8 @@ def test_the_best_and_the_worst_rank_are_among_the_stages_that_scored(frames: Fr
 
 def test_label_statistics_count_labels_by_subject(frames: Frames) -> None:
     stats = check(label_stats(frames["qrels"], frames["queries"]), LABEL_STATS)
-    assert stats.rows() == [(5, "Angles", 1), (5, "Fractions", 2), (6, "Angles", 1)]
+    named = "Add fractions"
+    assert stats.rows() == [(5, "Angles", named, 1), (5, "Fractions", named, 2), (6, "Angles", named, 1)]
 
 
 def test_a_label_that_training_never_shows_counts_zero(frames: Frames) -> None:
@@ -99,6 +107,7 @@ def test_a_label_that_training_never_shows_counts_zero(frames: Frames) -> None:
     pairs = [("1_A", 7), ("1_A", 5), ("1_C", 5), ("2_B", 6), ("2_B", 5)]
     assert [column(rows, "label_count")[pair] for pair in pairs] == [0, 3, 3, 1, 3]
     assert [column(rows, "label_subject_count")[pair] for pair in pairs] == [0, 2, 2, 1, 1]
+    assert [column(rows, "label_construct_count")[pair] for pair in pairs] == [0, 3, 3, 1, 3]
 
 
 def test_without_any_statistics_every_count_is_zero(frames: Frames) -> None:
@@ -117,7 +126,47 @@ def test_text_columns_measure_the_label_against_each_part_of_its_own_query(frame
     assert [column(rows, name)["2_B", 6] for name in ("question_chars", "wrong_chars")] == [15, 5]
 
 
-@pytest.mark.parametrize("shuffled", ["queries", "catalog", "pool", "lexical", "qrels"])
+def test_neighbours_vote_for_their_labels_as_far_as_those_are_told(frames: Frames) -> None:
+    """2_B has the labels 5 and 6, 8_C has 5 and 9; what 9_D has is not known."""
+    rows = made(frames)
+    assert column(rows, "lexical_near_best") == {
+        ("1_A", 7): None, ("1_A", 5): 0.5, ("1_C", 5): None, ("2_B", 6): None, ("2_B", 5): None,
+    }  # fmt: skip
+    sums = {name: column(rows, f"lexical_near_{name}")["1_A", 5] for name in ("sum", "same_subject", "same_construct")}
+    assert sums == {"sum": 0.75, "same_subject": 0.25, "same_construct": 0.5}
+
+
+def test_a_runs_shares_add_up_to_one_within_a_query_and_follow_its_scores(frames: Frames) -> None:
+    rows = made(frames)
+    shares = [column(rows, "lexical_share")["1_A", label] for label in (5, 7)]
+    assert 1 > shares[0] > shares[1] > 0
+    assert shares[0] + shares[1] < 1  # the label 6 is not in the pool
+    assert column(rows, "judge_share")["1_A", 7] == 1
+
+
+def test_siblings_tell_where_the_label_stands_in_the_question_s_other_answers(frames: Frames) -> None:
+    rows = made(frames)
+    assert column(rows, "sibling_rank") == {
+        ("1_A", 7): None, ("1_A", 5): 1, ("1_C", 5): 2, ("2_B", 6): None, ("2_B", 5): None,
+    }  # fmt: skip
+    assert column(rows, "sibling_lead")["1_A", 5] == -1
+    assert column(rows, "sibling_lead")["1_C", 5] == 1
+
+
+def test_numbers_and_operations_that_label_and_texts_share_are_counted(frames: Frames) -> None:
+    queries, catalog = frames["queries"], frames["catalog"]
+    frames["queries"] = queries.with_columns(question=pl.lit("Add two and 12"), wrong=pl.lit("half"))
+    frames["catalog"] = catalog.with_columns(label=pl.lit("Adds 12 and half, not 7, subtracts"))
+    rows = made(frames)
+    assert set(rows["shared_numbers"]) == {2}
+    assert set(rows["shared_operations"]) == {1}
+
+
+def test_every_feature_belongs_to_a_group_and_no_group_is_empty(frames: Frames) -> None:
+    assert {group(name) for name in made(frames).drop(*QRELS.columns).columns} == set(GROUPS)
+
+
+@pytest.mark.parametrize("shuffled", ["queries", "catalog", "pool", "lexical", "qrels", "near"])
 def test_shuffled_rows_give_the_same_features(frames: Frames, shuffled: str) -> None:
     expected = made(frames)
     frames[shuffled] = frames[shuffled].reverse()

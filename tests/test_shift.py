@@ -1,0 +1,97 @@
+"""Label shift: what is planted is found, and a run is moved as the arithmetic of priors says."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline import shift
+from pipeline.errors import InputError
+from pipeline.metrics import per_query
+from pipeline.runs import run
+from pipeline.schema import QRELS
+from pipeline.shift import Shift
+
+SEEN, UNSEEN = range(10), range(10, 20)
+SHOWN = pl.DataFrame([("0_A", label) for label in SEEN], schema=QRELS.columns, orient="row")
+
+
+def planted(share: float, queries: int = 3000, told: Shift | None = None, seed: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A run of twenty candidates a query, and golds drawn as `told` says they are, at another share of unseen ones.
+
+    The gold's kind is drawn first, so that the share is exact; then the gold within its kind, by the scores.
+    """
+    told, rng = told or Shift(2.0, 0.7, 0.65), np.random.default_rng(seed)
+    rows, golds = [], []
+    for number in range(queries):
+        labels = [*SEEN, *UNSEEN]
+        strange = rng.random() < share
+        scores = rng.normal(size=20)
+        kind = slice(10, 20) if strange else slice(0, 10)
+        chance = np.exp(told.scale * scores[kind])
+        gold = labels[kind][rng.choice(10, p=chance / chance.sum())]
+        golds.append((f"{number}_A", gold))
+        rows += [(f"{number}_A", label, score) for label, score in zip(labels, scores, strict=True)]
+    ranking = run(pl.DataFrame(rows, schema=["query_id", "label_id", "score"], orient="row"))
+    return shift.marked(ranking, SHOWN), pl.DataFrame(golds, schema=QRELS.columns, orient="row")
+
+
+def test_marked_tells_what_training_never_showed() -> None:
+    ranking, _ = planted(0.5, queries=1)
+    assert dict(ranking.select("label_id", "unseen").iter_rows()) == {n: n >= 10 for n in range(20)}
+
+
+def test_the_scale_and_the_share_of_the_rows_are_found() -> None:
+    found = shift.fit(*planted(0.65))
+    assert found.scale == pytest.approx(2.0, abs=0.1)
+    assert found.share == pytest.approx(0.65, abs=0.03)
+
+
+def test_a_constant_on_the_unseen_scores_is_taken_back_by_the_offset() -> None:
+    ranking, golds = planted(0.65)
+    plain = shift.fit(ranking, golds)
+    lowered = ranking.with_columns(score=pl.col("score") - 1.5 * pl.col("unseen"))
+    found = shift.fit(lowered, golds)
+    assert found.offset == pytest.approx(plain.offset + 1.5 * plain.scale, abs=0.05)
+    one, other = (shift.corrected(each, by, 0.65) for each, by in ((ranking, plain), (lowered, found)))
+    assert per_query(one, golds)["ap"].mean() == pytest.approx(per_query(other, golds)["ap"].mean(), abs=0.002)
+
+
+def test_at_the_folds_own_share_and_without_an_offset_the_order_stays() -> None:
+    ranking, _ = planted(0.65, queries=50)
+    same = shift.corrected(ranking, Shift(2.0, 0.0, 0.65), 0.65)
+    assert same.select(*QRELS.columns).equals(run(ranking).select(*QRELS.columns))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9, 1.0])
+def test_a_higher_assumed_share_lifts_the_unseen(share: float) -> None:
+    ranking, _ = planted(0.65, queries=200)
+    moved = shift.marked(shift.corrected(ranking, Shift(2.0, 0.0, 0.65), share), SHOWN)
+    first = moved.group_by("query_id", maintain_order=True).first()["unseen"].mean()
+    assert isinstance(first, float)
+    assert first < 0.3 if share < 0.5 else first > 0.7
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.65, 0.9])
+def test_the_share_of_a_test_is_read_off_its_scores_alone(share: float) -> None:
+    fitted = shift.fit(*planted(0.65, seed=1))
+    fresh, _ = planted(share, seed=2)
+    assert shift.estimate(fresh, fitted) == pytest.approx(share, abs=0.12)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_correcting_for_the_true_share_ranks_better_than_not(share: float) -> None:
+    fitted = shift.fit(*planted(0.65, seed=1))
+    fresh, golds = planted(share, seed=2)
+    as_it_was, moved = (per_query(shift.corrected(fresh, fitted, each), golds)["ap"].mean() for each in (0.65, share))
+    assert isinstance(moved, float) and isinstance(as_it_was, float)
+    assert moved > as_it_was + 0.01
+
+
+def test_queries_without_their_gold_say_nothing_and_none_at_all_is_refused() -> None:
+    ranking, golds = planted(0.65, queries=300)
+    more = pl.concat([golds, pl.DataFrame([("x_A", 3)], schema=QRELS.columns, orient="row")])
+    assert shift.fit(ranking, more) == shift.fit(ranking, golds)
+    with pytest.raises(InputError, match="pool"):
+        shift.fit(ranking, golds.with_columns(label_id=pl.lit(99, pl.Int32)))
