@@ -20,6 +20,7 @@ from pipeline.errors import InputError
 from pipeline.schema import LABEL_STATS, SchemaError, check
 from pipeline.shift import Shift
 from pipeline.store import digest, new_folder, versions
+from pipeline.study import Study
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -37,6 +38,7 @@ class Bundle:
     shift: Shift | None
     scores: list[dict[str, Any]]
     trained_on: list[str]  # `data.text_hashes` of the training questions
+    study: Study | None = None  # of a fit that was just made; not kept with the bundle
 
 
 def save(bundle: Bundle, folder: Path) -> None:

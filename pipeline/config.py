@@ -48,8 +48,15 @@ class Sample(Spec):
     unseen: float = Field(0.6, ge=0, le=1)  # the share of the test's labels that training never shows
 
 
-class Tfidf(Spec):
-    """Words and word pairs, weighted by rarity in the catalogue, compared by cosine."""
+class Examples(Spec):
+    """What a retriever knows of a label beside its name: questions that were written for it."""
+
+    examples: tuple[str, ...] = ()  # files in train.csv's layout; a label is then the mean of its examples …
+    name_share: float = Field(0.35, ge=0)  # … and this much of its name
+
+
+class Tfidf(Examples):
+    """Words and word pairs, weighted by rarity among the labels, compared by cosine."""
 
     kind: Literal["tfidf"] = "tfidf"
     ngrams: int = Field(2, ge=1)
@@ -65,7 +72,7 @@ class Bm25(Spec):
     top_k: int = Field(100, ge=25)
 
 
-class Dense(Spec):
+class Dense(Examples):
     """A sentence-transformers bi-encoder."""
 
     kind: Literal["dense"] = "dense"

@@ -42,18 +42,11 @@ def cross_validate(competition: Competition, config: Config, store: Store, encod
     done.stages[LINEAR] = done.timed(LINEAR, store, blend.linear, chain.sides(parts))
     done.stages[f"{rival} blend"] = done.timed(f"{rival} blend", store, lambda: out_of_fold(other.parts()))
     done.stages[flow.BLEND] = done.timed(flow.BLEND, store, out_of_fold, parts)
-    seen = chain.seen()
-    return Study(
-        config=config,
-        queries=chain.queries,
-        catalog=chain.catalog,
-        qrels=chain.golds,
-        seen=seen,
-        stages=done.stages,
-        scores=flow.table(done, chain.golds, seen),
+    return replace(
+        flow.study_of(done, chain),
+        folds=[_told(chain, fold) for fold in chain.numbers],
         importance=importance(parts, chain.booster(), chain.golds),
         shift=by_share(chain, done.stages),
-        folds=[_told(chain, fold) for fold in chain.numbers],
     )
 
 

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import io
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import polars as pl
 
 from pipeline.config import Data
 from pipeline.errors import InputError
-from pipeline.schema import CATALOG, LETTERS, QRELS, QUERIES, QUESTIONS, check, question_of
+from pipeline.schema import CATALOG, EXAMPLES, LETTERS, QRELS, QUERIES, QUESTIONS, check, question_of
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ COLUMNS = {
     "correct": "CorrectAnswer",
     **{f"answer_{letter}": f"Answer{letter}Text" for letter in LETTERS},
 }
+WRITTEN = ":"  # stands in the ids of questions that were written for a label, and in no other
 LABEL_COLUMNS = {letter: f"Misconception{letter}Id" for letter in LETTERS}
 
 
@@ -178,6 +180,34 @@ def read_qrels(path: Path, catalog: pl.DataFrame | None = None) -> pl.DataFrame:
             _refuse(path, bad, column, "an id that the catalogue holds", "Correct the id, or complete the catalogue.")
         parts.append(given.select("row", query_id=pl.col(key) + f"_{letter}", label_id="label_id"))
     return check(pl.concat(parts).sort("row", "query_id").drop("row"), QRELS)
+
+
+def read_examples(paths: Sequence[Path], catalog: pl.DataFrame, apart: pl.DataFrame) -> pl.DataFrame:
+    """EXAMPLES from files in train.csv's layout, whose answers may be sparse, without the questions that read like `apart`'s.
+
+    A labels.csv beside a file (MisconceptionId, Sha256: `label_hash`) says which catalogue the file was written for: an
+    example counts where the label still has the same name. Files count their ids anew; here each file's get a prefix.
+    """
+    parts = [pl.DataFrame(schema=EXAMPLES.columns)]
+    for number, path in enumerate(paths):
+        name = pl.lit(f"{number}{WRITTEN}")
+        told, qrels = path.with_name("labels.csv"), read_qrels(path)
+        if told.is_file():
+            hashes = read_table(told, ["MisconceptionId", "Sha256"]).with_columns(label_id=_label_id("MisconceptionId"))
+            own = catalog.with_columns(Sha256=pl.col("label").map_elements(label_hash, return_dtype=pl.String))
+            qrels = qrels.join(own.join(hashes, on=["label_id", "Sha256"], how="semi"), on="label_id", how="semi")
+        else:
+            qrels = read_qrels(path, catalog)
+        questions = read_questions(path, sparse=True).with_columns(question_id=name + pl.col("question_id"))
+        labels = qrels.with_columns(query_id=name + pl.col("query_id"))
+        kept, kept_labels = leave_out(questions, labels, apart)
+        parts.append(queries_of(kept).join(kept_labels, on="query_id", maintain_order="left"))
+    return check(pl.concat(parts), EXAMPLES)
+
+
+def label_hash(label: str) -> str:
+    """What tells a label's name apart, as labels.csv has it."""
+    return hashlib.sha256(label.encode()).hexdigest()[:16]
 
 
 def queries_of(questions: pl.DataFrame) -> pl.DataFrame:

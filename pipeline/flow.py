@@ -18,12 +18,13 @@ import polars as pl
 from pipeline import blend, shift, submission
 from pipeline.bundle import Bundle
 from pipeline.chain import Chain, out_of_fold
-from pipeline.config import Config, Dense, Tfidf
-from pipeline.data import Competition, queries_of, text_hashes
+from pipeline.config import Bm25, Config, Dense, Tfidf
+from pipeline.data import Competition, queries_of, read_examples, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats, votes
 from pipeline.folds import make_folds, split
 from pipeline.metrics import evaluate
+from pipeline.models import sources
 from pipeline.models.encoder import learnt
 from pipeline.rerank import rerank
 from pipeline.retrieve import retrieve
@@ -31,6 +32,7 @@ from pipeline.retrieve.neighbours import neighbours
 from pipeline.runs import fuse, stack, top_k
 from pipeline.schema import LABEL_STATS, NEIGHBOURS, QRELS
 from pipeline.store import Store
+from pipeline.study import Study
 from pipeline.train.rows import labelled, training_rows
 
 log = logging.getLogger(__name__)
@@ -64,10 +66,17 @@ class Scored:
         return frame
 
 
+def examples_of(competition: Competition, spec: Bm25 | Tfidf | Dense) -> pl.DataFrame:
+    """The retriever's EXAMPLES; none reads like a question of the competition, whose labels a retriever is not to know."""
+    asked = [competition.test] if competition.train is None else [competition.test, competition.train]
+    files = [sources.shipped(file) for file in (() if isinstance(spec, Bm25) else spec.examples)]
+    return read_examples(files, competition.catalog, pl.concat(asked))
+
+
 def score(
     queries: pl.DataFrame,
     judged: pl.DataFrame,
-    catalog: pl.DataFrame,
+    competition: Competition,
     config: Config,
     store: Store,
     given: Mapping[str, pl.DataFrame] | None = None,
@@ -76,13 +85,14 @@ def score(
 
     A retriever whose run is `given` is not asked.
     """
-    done = Scored()
+    done, catalog = Scored(), competition.catalog
     for name, spec in config.retrieve.items():
         if given and name in given:
             done.seconds[name] = 0.0
             done.stages[name] = done.runs[name] = given[name].join(queries, on="query_id", how="semi")
         else:
-            done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store)
+            told = examples_of(competition, spec)
+            done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store, told)
     done.pool = done.stages[FUSION] = done.timed(FUSION, store, _fusion, done.runs, config)
     for name, judge in config.rerank.items():
         if judged.height:
@@ -112,7 +122,7 @@ class Prediction:
 def predict(competition: Competition, bundle: Bundle, store: Store) -> Prediction:
     """Every stage on the test's queries; the last is the blend or, without a blender, reciprocal rank fusion."""
     queries, catalog, truth = queries_of(competition.test), competition.catalog, competition.truth
-    done = score(queries, queries, catalog, bundle.config, store)
+    done = score(queries, queries, competition, bundle.config, store)
     if bundle.booster is not None:
         done.stages[BLEND] = done.timed(BLEND, store, _blended, competition, bundle, queries, done, store)
     final = submission.rows(list(done.stages.values())[-1], queries, catalog)
@@ -179,7 +189,15 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
     if config.blend is not None:
         done.stages[BLEND] = done.timed(BLEND, store, lambda: out_of_fold(chain.parts()))
         booster, moved = chain.booster(), shift.fit(chain.marked(done.stages[BLEND]), chain.golds)
-    return Bundle(config, booster, stats, moved, table(done, chain.golds, chain.seen()), text_hashes(train))
+    made = study_of(done, chain)
+    return Bundle(config, booster, stats, moved, list(made.scores), text_hashes(train), made)
+
+
+def study_of(done: Scored, chain: Chain) -> Study:
+    """What the stages made of the chain's queries, and its scores."""
+    seen = chain.seen()
+    scores = table(done, chain.golds, seen)
+    return Study(chain.config, chain.queries, chain.catalog, chain.golds, seen, done.stages, scores)
 
 
 def out_of_fold_stages(
@@ -201,7 +219,7 @@ def out_of_fold_stages(
     queries = _draw(answers, config.fit.questions, config.fit.seed)
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge scores %d", queries.height, judged.height)
-    done = score(queries, judged, competition.catalog, config, store, given)
+    done = score(queries, judged, competition, config, store, given)
     near = near_of(queries, competition, config, store)
     return done, Chain(config, everything, queries, competition.catalog, qrels, folds, done.pool, done.runs, near)
 
@@ -218,7 +236,7 @@ def retrieved(competition: Competition, config: Config, fold: int | None, store:
     qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))
     if queries.is_empty():
         raise _all_learnt()
-    done = score(queries, queries.clear(), competition.catalog, config.model_copy(update={"rerank": {}}), store)
+    done = score(queries, queries.clear(), competition, config.model_copy(update={"rerank": {}}), store)
     return table(done, qrels.join(queries, on="query_id", how="semi"), seen)
 
 

@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import __version__, submission
+from pipeline import __version__, study, submission
 from pipeline.bundle import Bundle
 from pipeline.config import dump
 from pipeline.flow import Prediction
@@ -30,7 +30,10 @@ def write_csv(predicted: Prediction, path: Path) -> Path:
 
 
 def enter(predicted: Prediction, bundle: Bundle, folder: Path) -> Path:
-    """Write the folder: submission.csv, config.yaml, scores.json, runs/ and submission.json. Returns the CSV's path."""
+    """Write the folder and return the CSV's path.
+
+    submission.csv  submission.json  config.yaml  scores.json  runs/  and, of a fit just made, its study: cv/
+    """
     with new_folder(folder) as new:
         csv = write_csv(predicted, new / CSV)
         (new / "config.yaml").write_text(dump(bundle.config), encoding="utf-8")
@@ -39,6 +42,8 @@ def enter(predicted: Prediction, bundle: Bundle, folder: Path) -> Path:
         (new / "runs").mkdir()
         for stage, run in predicted.stages.items():
             run.write_parquet(new / "runs" / f"{stage.replace(' ', '-')}.parquet")
+        if bundle.study:
+            study.write(bundle.study, new / "cv")
         made = {"sha256": hashlib.sha256(csv.read_bytes()).hexdigest(), "version": __version__, "packages": versions()}
         (new / "submission.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
     return folder / CSV

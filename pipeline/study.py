@@ -56,24 +56,23 @@ def file_name(stage: str) -> str:
 def write(study: Study, folder: Path) -> None:
     """Write a new folder. Raises `InputError` if it exists."""
     with new_folder(folder) as new:
-        fill(study, new)
-
-
-def fill(study: Study, folder: Path) -> None:
-    """Write the study's files into a folder that is there."""
-    (folder / "config.yaml").write_text(dump(study.config), encoding="utf-8")
-    for name in FRAMES:
-        getattr(study, name).write_parquet(folder / f"{name}.parquet")
-    (folder / "runs").mkdir()
-    for stage, ranking in study.stages.items():
-        ranking.write_parquet(folder / "runs" / file_name(stage))
-    told = {name: list(getattr(study, name)) for name in ("scores", "folds", "importance", "shift")}
-    record = json.dumps({"stages": list(study.stages), **told}, indent=1)
-    (folder / RECORD).write_text(record, encoding="utf-8")
+        (new / "config.yaml").write_text(dump(study.config), encoding="utf-8")
+        for name in FRAMES:
+            getattr(study, name).write_parquet(new / f"{name}.parquet")
+        (new / "runs").mkdir()
+        for stage, ranking in study.stages.items():
+            ranking.write_parquet(new / "runs" / file_name(stage))
+        told = {name: list(getattr(study, name)) for name in ("scores", "folds", "importance", "shift")}
+        record = json.dumps({"stages": list(study.stages), **told}, indent=1)
+        (new / RECORD).write_text(record, encoding="utf-8")
 
 
 def read(folder: Path) -> Study:
-    """The study of a folder. Raises `InputError` for a folder that holds none, or not all of it."""
+    """The study of a folder, or of a submission's.
+
+    Raises `InputError` for a folder that holds none, or not all of it.
+    """
+    folder = folder if (folder / RECORD).is_file() or not (folder / "cv").is_dir() else folder / "cv"
     try:
         told = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         config = resolved(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), str(folder / "config.yaml"))

@@ -101,7 +101,7 @@ def test_a_fold_s_own_labels_change_no_out_of_fold_rank(settings: Config, compet
     store = Store(tmp_path)
     assert competition.train is not None and competition.train_qrels is not None
     everything, catalog = queries_of(competition.train), competition.catalog
-    done = flow.score(everything, everything.clear(), catalog, settings, store)
+    done = flow.score(everything, everything.clear(), competition, settings, store)
     near = flow.near_of(everything, competition, settings, store)
     folds = make_folds(competition.train, settings.fit.folds, settings.fit.seed)
     chain = Chain(settings, everything, everything, catalog, competition.train_qrels, folds, done.pool, done.runs, near)

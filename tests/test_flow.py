@@ -94,7 +94,7 @@ def test_label_statistics_are_free_of_the_folds_they_describe(settings: Config, 
     train, qrels = competition.train, competition.train_qrels
     queries = queries_of(train)
     folds = make_folds(train, settings.fit.folds, settings.fit.seed)
-    done = flow.score(queries, queries.clear(), competition.catalog, settings, store)
+    done = flow.score(queries, queries.clear(), competition, settings, store)
     chain = Chain(settings, queries, queries, competition.catalog, qrels, folds, done.pool, done.runs, {})
     for fold in chain.numbers:
         inside = set(chain.part(fold)["query_id"])

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from pipeline.config import Config, Fit
-from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, queries_of
+from pipeline.data import COLUMNS, LABEL_COLUMNS, WRITTEN, Competition, queries_of
 from pipeline.errors import InputError
 from pipeline.folds import make_folds
 from pipeline.sample import opened
 from pipeline.schema import LETTERS, QUERIES, QUESTIONS, question_of
-from pipeline.train.rows import WRITTEN, Rows, training_rows
+from pipeline.train.rows import Rows, training_rows
 
 FIT = Fit(folds=3, unseen=0.5)
 HELD = 1
@@ -119,14 +119,17 @@ def test_a_row_holds_the_answer_s_own_texts_and_its_label(competition: Competiti
 
 
 def test_the_labels_of_the_held_fold_and_of_the_test_change_no_training_row(competition: Competition) -> None:
-    """Planted: the held answers' labels become one that nobody else has. With nothing hidden, the rows must stay."""
+    """Planted: the held answers' labels are mixed up among them; the rows must stay."""
     assert competition.train_qrels is not None
-    fit = FIT.model_copy(update={"unseen": 0.0})
     held = labelled(competition, inside(competition))["query_id"].implode()
-    planted = pl.when(pl.col("query_id").is_in(held)).then(pl.lit(600, pl.Int32)).otherwise("label_id").alias("label_id")
-    spoiled = replace(competition, train_qrels=competition.train_qrels.with_columns(planted), truth=None)
-    assert training_rows(spoiled, fit, HELD).train.equals(training_rows(competition, fit, HELD).train)
-    assert set(training_rows(spoiled, fit, HELD).qrels["label_id"]) == {600}
+    mine = competition.train_qrels.filter(pl.col("query_id").is_in(held))
+    mixed = pl.concat(
+        [competition.train_qrels.filter(~pl.col("query_id").is_in(held)), mine.with_columns(mine["label_id"].reverse())]
+    )
+    spoiled = replace(competition, train_qrels=mixed, truth=None)
+    honest, planted = training_rows(competition, FIT, HELD), training_rows(spoiled, FIT, HELD)
+    assert pairs(planted.qrels) != pairs(honest.qrels)
+    assert pairs(planted.train) == pairs(honest.train)
 
 
 TEXT = pl.col("question")

@@ -8,13 +8,21 @@ from pipeline.config import Bm25, Dense, Tfidf
 from pipeline.store import Store
 
 
-def retrieve(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Bm25 | Tfidf | Dense, store: Store) -> pl.DataFrame:
-    """The run of the retriever that `spec` names: its `top_k` labels for every query."""
+def retrieve(
+    queries: pl.DataFrame,
+    catalog: pl.DataFrame,
+    spec: Bm25 | Tfidf | Dense,
+    store: Store,
+    examples: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """The run of the retriever that `spec` names: its `top_k` labels for every query. `examples` are EXAMPLES of labels."""
     if not isinstance(spec, Dense):
         from pipeline.retrieve import lexical
 
-        return lexical.tfidf(queries, catalog, spec) if isinstance(spec, Tfidf) else lexical.bm25(queries, catalog, spec)
+        if isinstance(spec, Bm25):
+            return lexical.bm25(queries, catalog, spec)
+        return lexical.tfidf(queries, catalog, spec, examples)
     from pipeline.models.encoder import KeptEncoder
     from pipeline.retrieve import dense
 
-    return dense.search(queries, catalog, KeptEncoder(spec, store), spec)
+    return dense.search(queries, catalog, KeptEncoder(spec, store), spec, examples)

@@ -10,6 +10,7 @@ from pipeline.config import Dense
 from pipeline.data import read_notes
 from pipeline.models import sources
 from pipeline.models.encoder import Encoder
+from pipeline.retrieve.prototypes import prototypes
 from pipeline.runs import nearest
 
 
@@ -25,9 +26,14 @@ def label_texts(catalog: pl.DataFrame, spec: Dense) -> list[str]:
     return [prompts.dense_label(f"{label} {notes.get(label_id, '')}", spec.template) for label_id, label in named]
 
 
-def search(queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, spec: Dense) -> pl.DataFrame:
-    """The run of the `top_k` labels by cosine for each query."""
+def search(
+    queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, spec: Dense, examples: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The run of the `top_k` labels by cosine for each query; with EXAMPLES a label is its prototype."""
     # in double precision, because in single the last digits, and so ties, hang on the order of the rows
-    labels = encoder.encode(label_texts(catalog, spec), "label").T.astype(np.float64)
+    labels = encoder.encode(label_texts(catalog, spec), "label").astype(np.float64)
+    if examples is not None and examples.height:
+        told = encoder.encode(query_texts(examples, spec), "query").astype(np.float64)
+        labels = prototypes(labels, told, catalog, examples, spec)
     texts = encoder.encode(query_texts(queries, spec), "query")
-    return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ labels, spec.top_k)
+    return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ labels.T, spec.top_k)

@@ -1,4 +1,4 @@
-"""Words in common: TF-IDF and BM25. Fitted on the catalogue alone, so that a query never shapes its own score."""
+"""Words in common: TF-IDF and BM25. Fitted on labels and their examples alone, so that no query shapes its own score."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import polars as pl
 
 from pipeline import prompts
 from pipeline.config import Bm25, Tfidf
+from pipeline.retrieve.prototypes import prototypes
 from pipeline.runs import nearest
 
 
@@ -24,11 +25,14 @@ def bm25(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Bm25) -> pl.DataFra
     return nearest(queries, catalog, lambda rows: np.stack([index.get_scores(text) for text in texts[rows]]), spec.top_k)
 
 
-def tfidf(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf) -> pl.DataFrame:
-    """The run of the cosine between TF-IDF rows (sublinear term frequency)."""
+def tfidf(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf, examples: pl.DataFrame | None = None) -> pl.DataFrame:
+    """The run of the cosine between TF-IDF rows (sublinear term frequency); with EXAMPLES a label is its prototype."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, spec.ngrams), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    labels = vectorizer.fit_transform(catalog["label"].to_list())
+    told = [] if examples is None else [prompts.lexical_query(row) for row in examples.iter_rows(named=True)]
+    labels = vectorizer.fit_transform([*catalog["label"], *told])
+    if examples is not None:
+        labels = prototypes(labels[: catalog.height], labels[catalog.height :], catalog, examples, spec)
     texts = vectorizer.transform([prompts.lexical_query(row) for row in queries.iter_rows(named=True)])
     return nearest(queries, catalog, lambda rows: (texts[rows] @ labels.T).toarray(), spec.top_k)

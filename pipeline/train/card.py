@@ -9,8 +9,8 @@ import polars as pl
 import yaml
 
 from pipeline.config import Dense, Training
+from pipeline.data import WRITTEN
 from pipeline.retrieve.dense import query_texts
-from pipeline.train.rows import WRITTEN
 
 SAMPLES = 3
 _WRITTEN = pl.col("question_id").str.contains(WRITTEN, literal=True)

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from pipeline import prompts
 from pipeline.config import Contrastive, Dense
+from pipeline.data import WRITTEN
 from pipeline.errors import InputError
 from pipeline.models.encoder import SentenceEncoder
 from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import ranked, stored_run
 from pipeline.train.loop import Task
-from pipeline.train.rows import WRITTEN
 from pipeline.train.units import AT_ONCE, Embedder, Unit
 
 

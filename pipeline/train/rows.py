@@ -11,14 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline import data
 from pipeline.config import Fit
-from pipeline.data import Competition, queries_of
+from pipeline.data import Competition, queries_of, read_examples
 from pipeline.errors import InputError
 from pipeline.folds import make_folds, split
 from pipeline.schema import QUERIES
-
-WRITTEN = ":"  # stands in the ids of questions that were written for training, and in no other
 
 
 @dataclass(frozen=True)
@@ -53,13 +50,7 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
         outside = train.join(folds.filter(pl.col("fold") == fold), on="question_id", how="semi")
     parts = [_labelled(queries, side)]
     asked = pl.concat([competition.test, outside])
-    for number, file in enumerate(written):
-        # ids count in each file anew
-        name = pl.lit(f"{number}{WRITTEN}")
-        questions = data.read_questions(file, sparse=True).with_columns(question_id=name + pl.col("question_id"))
-        labels = data.read_qrels(file, competition.catalog).with_columns(query_id=name + pl.col("query_id"))
-        kept, kept_labels = data.leave_out(questions, labels, asked)
-        parts.append(_labelled(queries_of(kept), kept_labels))
+    parts.append(read_examples(written, competition.catalog, asked))
     return Rows(
         train=pl.concat(parts),
         queries=queries.join(held, on="query_id", how="semi", maintain_order="left"),

@@ -1,0 +1,129 @@
+"""Examples of labels: read for their own catalogue, never the competition's own questions, and what they do to a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.sparse import csr_matrix
+
+from pipeline import flow
+from pipeline.config import Config, Dense, Examples, Tfidf, load
+from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, label_hash, read_examples
+from pipeline.metrics import per_query
+from pipeline.retrieve import retrieve
+from pipeline.retrieve.prototypes import prototypes
+from pipeline.sample import opened
+from pipeline.schema import CATALOG, EXAMPLES, check
+from pipeline.store import Store
+
+HASHED = Path(__file__).parent.parent / "configs" / "hashed.yaml"
+SPECS = [Tfidf(), Dense(weights="hashed", template="plain")]
+
+
+@pytest.fixture(scope="module")
+def competition() -> Competition:
+    return opened(load(HASHED, ["sample.train=60", "sample.test=8"]), None)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """A file with a question for each label given, whose answer A is right and B has the label."""
+
+    def file(*labels: int, text: str = "What is {}?") -> Path:
+        rows = [
+            {column: "" for column in (*COLUMNS.values(), *LABEL_COLUMNS.values())}
+            | {"QuestionId": str(n), "CorrectAnswer": "A", "QuestionText": text.format(label), "AnswerBText": f"b{label}"}
+            | {LABEL_COLUMNS["B"]: str(label)}
+            for n, label in enumerate(labels)
+        ]
+        path = tmp_path / "examples.csv"
+        pl.DataFrame(rows).write_csv(path)
+        return path
+
+    return file
+
+
+def catalog_of(*names: str) -> pl.DataFrame:
+    return pl.DataFrame(list(enumerate(names)), schema=CATALOG.columns, orient="row")
+
+
+def test_examples_are_the_labelled_answers_with_ids_of_their_own(competition: Competition, write: Callable[..., Path]) -> None:
+    file = write(3, 4, 3)
+    found = check(read_examples([file, file], competition.catalog, competition.test), EXAMPLES)
+    assert found["label_id"].to_list() == [3, 4, 3, 3, 4, 3]
+    assert found["query_id"].to_list() == ["0:0_B", "0:1_B", "0:2_B", "1:0_B", "1:1_B", "1:2_B"]
+
+
+def test_an_example_counts_only_where_its_label_still_has_its_name(write: Callable[..., Path]) -> None:
+    """The same ids mean other things in another competition."""
+    file, names = write(0, 1, 2), ("Adds the parts", "Turns the wrong way", "Counts the sides")
+    hashes = pl.DataFrame({"MisconceptionId": [0, 1, 2], "Sha256": [label_hash(name) for name in names]})
+    hashes.write_csv(file.with_name("labels.csv"))
+    nothing = pl.DataFrame(schema={"question_id": pl.String, "question": pl.String})
+    assert read_examples([file], catalog_of(*names), nothing)["label_id"].to_list() == [0, 1, 2]
+    assert read_examples([file], catalog_of(names[0], "Another", names[2]), nothing)["label_id"].to_list() == [0, 2]
+    assert read_examples([file], catalog_of("Quite", "another"), nothing).is_empty()
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_a_question_of_the_competition_is_never_an_example(
+    competition: Competition, write: Callable[..., Path], side: str
+) -> None:
+    """Planted leak: train.csv given as examples would tell each label to whoever ranks its own question."""
+    questions: pl.DataFrame = getattr(competition, side)
+    file = write(3, text=questions["question"][0].replace("{", "{{").replace("}", "}}").upper())
+    spec = Tfidf(examples=(str(file),))
+    assert flow.examples_of(competition, spec).is_empty()
+    apart = replace(competition, **{side: questions.slice(1)})
+    if side == "train" or questions["question"][0] not in set(questions["question"][1:]):
+        assert flow.examples_of(apart, spec)["label_id"].to_list() in ([3], [])
+
+
+@pytest.mark.parametrize("kind", [np.asarray, csr_matrix], ids=["dense", "sparse"])
+def test_a_prototype_is_the_mean_of_the_examples_and_a_share_of_the_name(kind: Callable[[np.ndarray], np.ndarray]) -> None:
+    names, vectors = np.eye(4)[:3], np.array([[0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    examples = pl.DataFrame({"label_id": [8, 8, 9]})
+    catalog = pl.DataFrame({"label_id": [7, 8, 9]})
+    made = prototypes(kind(names), kind(vectors), catalog, examples, Examples(name_share=0.5))
+    rows = made.toarray() if hasattr(made, "toarray") else made
+    wanted = np.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.5], [0.0, 0.0, 0.5, 1.0]])
+    assert rows == pytest.approx(wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
+def test_without_examples_a_retriever_is_what_it_was(spec: Tfidf | Dense, competition: Competition, tmp_path: Path) -> None:
+    queries, store = flow.queries_of(competition.test), Store(tmp_path)
+    none = pl.DataFrame(schema=EXAMPLES.columns)
+    with_none = retrieve(queries, competition.catalog, spec, store, none)
+    assert with_none.equals(retrieve(queries, competition.catalog, spec, store))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
+def test_examples_that_resemble_the_queries_of_a_label_lift_it(
+    spec: Tfidf | Dense, competition: Competition, tmp_path: Path
+) -> None:
+    """Each test question in other words, as an example of its own label."""
+    assert competition.truth is not None
+    store, queries = Store(tmp_path), flow.queries_of(competition.test)
+    told = queries.join(competition.truth, on="query_id").with_columns(
+        query_id="x:" + pl.col("query_id"), question=pl.lit("Now: ") + pl.col("question")
+    )
+    plain, helped = (retrieve(queries, competition.catalog, spec, store, each) for each in (None, told))
+    before, after = (per_query(each, competition.truth)["ap"].mean() for each in (plain, helped))
+    assert isinstance(before, float) and isinstance(after, float)
+    assert after > before + 0.2
+
+
+def test_the_shipped_examples_fit_no_other_catalogue(competition: Competition) -> None:
+    assert flow.examples_of(competition, Tfidf(examples=("bundles/written/questions.csv",))).is_empty()
+
+
+def test_a_default_config_names_examples_that_are_there() -> None:
+    for spec in Config().retrieve.values():
+        for file in getattr(spec, "examples", ()):
+            assert (Path(__file__).parents[1] / file).is_file()
