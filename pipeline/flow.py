@@ -22,7 +22,7 @@ from pipeline.config import Bm25, Config, Dense, Tfidf
 from pipeline.data import Competition, queries_of, read_examples, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats, votes
-from pipeline.folds import make_folds, split
+from pipeline.folds import make_folds, one_out
 from pipeline.metrics import evaluate
 from pipeline.models import sources
 from pipeline.models.encoder import learnt
@@ -213,7 +213,7 @@ def out_of_fold_stages(
     if queries_of(fresh).join(qrels, on="query_id", how="semi").is_empty():
         raise _all_learnt()
     folds = make_folds(fresh, config.fit.folds, config.fit.seed)
-    sides = [split(qrels, folds, {fold}, config.fit.unseen, config.fit.seed) for fold in range(config.fit.folds)]
+    sides = [one_out(qrels, folds, fold, config.fit.unseen, config.fit.seed) for fold in range(config.fit.folds)]
     counted = pl.concat([side.held for side in sides])
     answers = queries_of(fresh).join(counted, on="query_id", how="semi", maintain_order="left")
     queries = _draw(answers, config.fit.questions, config.fit.seed)

@@ -59,8 +59,6 @@ def split(qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int], unseen: floa
     A hidden test has labels that training never shows; a plain fold has too few of them, and what is fitted under it learns
     to favour the seen. So whole labels are hidden from the training side until the share of the held answers whose label is
     unseen is as near to `unseen` as it gets. Where a plain fold has more of them than wanted, held answers are left out.
-
-    Raises `InputError`, which says the nearest share, when the target is out of reach.
     """
     where = qrels.with_columns(question_id=question_of(pl.col("query_id"))).join(
         folds, on="question_id", how="left", maintain_order="left"
@@ -83,14 +81,24 @@ def split(qrels: pl.DataFrame, folds: pl.DataFrame, held: set[int], unseen: floa
             if (lacking - count[label] / 2) >= unseen * (total - count[label] / 2):
                 dropped.add(label)
                 lacking, total = lacking - count[label], total - count[label]
-    if rows.height and (not total or abs(lacking / total - unseen) > TOLERANCE):
-        raise InputError(
-            f"the share of unseen labels in the folds {sorted(held)}",
-            found=f"{lacking / total if total else 1:.2f} as the nearest share, among {rows.height} labelled answers",
-            wanted=f"{unseen:.2f}",
-            remedy="Set fit.unseen near to that, lower fit.folds, or give more of train.csv.",
-        )
     return Split(
         train.filter(~pl.col("label_id").is_in(list(hidden))),
         rows.filter(~pl.col("label_id").is_in(list(dropped))),
     )
+
+
+def one_out(qrels: pl.DataFrame, folds: pl.DataFrame, fold: int, unseen: float, seed: int) -> Split:
+    """`split` for one fold that is to be scored.
+
+    Raises `InputError`, which says the nearest share, when the target is out of reach.
+    """
+    sides = split(qrels, folds, {fold}, unseen, seed)
+    reached = sides.unseen if sides.held.height else 1.0
+    if abs(reached - unseen) > TOLERANCE:
+        raise InputError(
+            f"the share of unseen labels in fold {fold}",
+            found=f"{reached:.2f} as the nearest share",
+            wanted=f"{unseen:.2f}",
+            remedy="Set fit.unseen near to that, lower fit.folds, or give more of train.csv.",
+        )
+    return sides

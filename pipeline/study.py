@@ -76,7 +76,9 @@ def read(folder: Path) -> Study:
     try:
         told = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         config = resolved(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), str(folder / "config.yaml"))
-        frames = {name: check(pl.read_parquet(folder / f"{name}.parquet"), schema) for name, schema in FRAMES.items()}
+        frames: dict[str, Any] = {
+            name: check(pl.read_parquet(folder / f"{name}.parquet"), schema) for name, schema in FRAMES.items()
+        }
         stages = {stage: stored_run(folder / "runs" / file_name(stage), REMEDY) for stage in told.pop("stages")}
         return Study(config=config, stages=stages, **frames, **told)
     except (OSError, ValueError, KeyError, TypeError, SchemaError, yaml.YAMLError, pl.exceptions.PolarsError) as error:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.folds import Split, make_folds, split
+from pipeline.folds import Split, make_folds, one_out, split
 from pipeline.schema import FOLDS, QRELS, check, question_of
 
 FOLD_COUNT = 5
@@ -106,7 +106,7 @@ def test_a_share_out_of_reach_is_refused_with_the_nearest() -> None:
     folds = pl.DataFrame({"question_id": ["0", "1"], "fold": [0, 1]}, schema=FOLDS.columns)
     qrels = pl.DataFrame({"query_id": ["0_A", "1_A"], "label_id": [5, 5]}, schema=QRELS.columns)
     with pytest.raises(InputError, match=r"1\.00 as the nearest"):
-        split(qrels, folds, {0}, 0.65, seed=0)
+        one_out(qrels, folds, 0, 0.65, seed=0)
 
 
 @pytest.mark.parametrize("unseen", [0.0, 0.5, 0.9])

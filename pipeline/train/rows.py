@@ -14,7 +14,7 @@ import polars as pl
 from pipeline.config import Fit
 from pipeline.data import Competition, queries_of, read_examples
 from pipeline.errors import InputError
-from pipeline.folds import make_folds, split
+from pipeline.folds import make_folds, one_out
 from pipeline.schema import QUERIES
 
 
@@ -45,7 +45,7 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
         if not 0 <= fold < fit.folds:
             raise InputError("--fold", found=str(fold), wanted=f"0 to {fit.folds - 1}", remedy="Or raise fit.folds.")
         folds = make_folds(train, fit.folds, fit.seed)
-        sides = split(qrels, folds, {fold}, fit.unseen, fit.seed)
+        sides = one_out(qrels, folds, fold, fit.unseen, fit.seed)
         held, side = sides.held, sides.train
         outside = train.join(folds.filter(pl.col("fold") == fold), on="question_id", how="semi")
     parts = [_labelled(queries, side)]
