@@ -7,13 +7,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.errors import EngineDied, InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,19 +26,12 @@ app = typer.Typer(
 )
 training = typer.Typer(no_args_is_help=True, help="Fine-tune a model that the stages use.")
 app.add_typer(training, name="train")
+submissions = typer.Typer()
+app.add_typer(submissions, name="ledger")
 
 WIDTH = 132  # of a table, also where nobody watches
-MODELS = (
-    "torch",
-    "transformers",
-    "sentence_transformers",
-    "vllm",
-    "gguf",
-    "accelerate",
-    "filelock",
-    "peft",
-    "datasets",
-)  # not of the core install
+# not of the core install
+MODELS = ("torch", "transformers", "sentence_transformers", "vllm", "gguf", "accelerate", "filelock", "peft", "datasets")
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]
 DataFolder = Annotated[
@@ -65,12 +61,13 @@ def submit(
     bundle: Annotated[Path | None, typer.Option(help="What `eedi fit` wrote. Without it: fit first, on train.csv.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take the test's first N questions.")] = None,
     out: Annotated[Path | None, typer.Option(help="The CSV. Without it: submissions/<run name>/submission.csv.")] = None,
+    note: Annotated[str, typer.Option(help="What was tried, for the ledger.")] = "",
 ) -> None:
     """Rank the catalogue for every wrong answer of the test and write the validated CSV."""
     from dataclasses import replace
 
     from pipeline import bundle as bundles
-    from pipeline import flow, ledger
+    from pipeline import flow, ledger, tables
     from pipeline.config import load
     from pipeline.sample import opened
     from pipeline.store import Store, refuse_existing
@@ -82,6 +79,10 @@ def submit(
             wanted="one: a bundle has its own settings",
             remedy="Change single ones with key=value.",
         )
+    if note and out:
+        raise InputError(
+            "--note with --out", found="both", wanted="one: a CSV alone is not in the ledger", remedy="Drop one of them."
+        )
     fitted = bundles.load(bundle) if bundle else None
     settings = load(config, overrides or [], fitted.config if fitted else None)
     where = out or ledger.new_name(settings.name)
@@ -89,11 +90,11 @@ def submit(
     competition, store = opened(settings, data, limit), Store()
     if fitted is None:
         fitted = flow.fit(competition, settings, store)
-        _table("out of fold, on training questions", fitted.scores)
+        _show(tables.stages, "out of fold, on training questions", fitted.scores)
     fitted = replace(fitted, config=settings)
     predicted = flow.predict(competition, fitted, store)
-    _table("the test's own answers", predicted.scores)
-    path = ledger.write_csv(predicted, where) if out else ledger.enter(predicted, fitted, where)
+    _show(tables.stages, "the test's own answers", predicted.scores)
+    path = ledger.write_csv(predicted, where) if out else ledger.enter(predicted, fitted, where, note)
     print(f"{path}: {predicted.submission.height} rows, validated")
 
 
@@ -106,7 +107,7 @@ def fit(
 ) -> None:
     """Fit what the config says on train.csv and write the bundle that `submit` reads."""
     from pipeline import bundle as bundles
-    from pipeline import flow
+    from pipeline import flow, tables
     from pipeline.config import load
     from pipeline.sample import opened
     from pipeline.store import Store, refuse_existing
@@ -115,7 +116,7 @@ def fit(
     settings = load(config, overrides or [])
     fitted = flow.fit(opened(settings, data), settings, Store())
     bundles.save(fitted, bundle)
-    _table("out of fold, on training questions", fitted.scores)
+    _show(tables.stages, "out of fold, on training questions", fitted.scores)
     print(f"{bundle}: fitted on {len(fitted.trained_on)} questions")
 
 
@@ -130,6 +131,7 @@ def encoder(
     ] = None,
 ) -> None:
     """Fine-tune the bi-encoder by the config's recipe; a killed training goes on when the command is repeated."""
+    from pipeline import tables
     from pipeline.config import load
     from pipeline.sample import opened
     from pipeline.train.encoder import train, train_folds
@@ -142,7 +144,7 @@ def encoder(
         scores = train(competition, settings, None if fold is None else int(fold), out)
     else:
         raise InputError("--fold", found=fold, wanted="a fold's number, or all", remedy="Folds count from 0.")
-    _print_scores("answers that were held out", scores)
+    _show(tables.subsets, "answers that were held out", scores)
     print(f"{out}: trained")
 
 
@@ -154,13 +156,14 @@ def retrieve(
     fold: Annotated[int | None, typer.Option(help="Of this fold's questions alone. Without it: each fold's.")] = None,
 ) -> None:
     """Score every retriever of the config, as it is, on train.csv's labelled answers, fold by fold."""
+    from pipeline import tables
     from pipeline.config import load
     from pipeline.flow import retrieved
     from pipeline.sample import opened
     from pipeline.store import Store
 
     settings = load(config, overrides or [])
-    _table("retrievers, as they are", retrieved(opened(settings, data), settings, fold, Store()))
+    _show(tables.stages, "retrievers, as they are", retrieved(opened(settings, data), settings, fold, Store()))
 
 
 @app.command()
@@ -175,7 +178,7 @@ def cv(
     ] = None,
 ) -> None:
     """Cross-validate the whole chain on train.csv: every stage out of fold, the blend beside its rivals, a study to report."""
-    from pipeline import study
+    from pipeline import study, tables
     from pipeline.config import load
     from pipeline.cv import cross_validate
     from pipeline.sample import opened
@@ -185,9 +188,9 @@ def cv(
     settings = load(config, overrides or [])
     made = cross_validate(opened(settings, data), settings, Store(), encoders)
     study.write(made, out)
-    _print_rows("folds", [_rounded(row) for row in made.folds])
-    _table("out of fold", list(made.scores))
-    _print_rows("MAP@25 by the share of unseen labels", [_rounded(row) for row in made.shift])
+    _show(tables.plain, "folds", made.folds)
+    _show(tables.stages, "out of fold", made.scores)
+    _show(tables.plain, "MAP@25 by the share of unseen labels", made.shift)
     print(f"{out}: {made.queries.height} answers of {made.queries['question_id'].n_unique()} questions")
 
 
@@ -198,9 +201,10 @@ def compare(
     labels: Annotated[Path, typer.Option(help="The answers, in train.csv's layout.")],
 ) -> None:
     """Compare two runs in pairs: the difference of MAP@25, its interval, and how many answers are better, worse, the same."""
+    from pipeline import tables
     from pipeline.evaluation import compare_files
 
-    _print_rows(f"{second} against {first}", [_rounded(compare_files(first, second, labels))])
+    _show(tables.plain, f"{second} against {first}", [compare_files(first, second, labels)])
 
 
 @app.command()
@@ -212,9 +216,37 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a submission or a run: MAP@25 as Kaggle computes it, the recall ladder, for all, seen and unseen labels."""
+    from pipeline import tables
     from pipeline.evaluation import evaluate_file
 
-    _print_scores(f"{file}", evaluate_file(file, labels, train).to_dicts())
+    _show(tables.subsets, f"{file}", evaluate_file(file, labels, train).to_dicts())
+
+
+@submissions.callback(invoke_without_command=True)
+def ledger(context: typer.Context) -> None:
+    """Print the submissions with their CV and leaderboard scores, and how CV and leaderboard go together."""
+    from pipeline import ledger, tables
+
+    if context.invoked_subcommand:
+        return
+    entries = ledger.entries()
+    _show(tables.submissions, "submissions, MAP@25", entries)
+    _show(tables.correlations, "CV and leaderboard", ledger.correlations(entries))
+    if not entries:
+        print(f"{ledger.FOLDER}: no submission yet; `eedi submit` writes one")
+
+
+@submissions.command("score")
+def leaderboard_score(
+    name: Annotated[str, typer.Argument(help="The submission, as `eedi ledger` names it.")],
+    public: Annotated[float | None, typer.Option(help="The public leaderboard's score.")] = None,
+    private: Annotated[float | None, typer.Option(help="The private leaderboard's score.")] = None,
+) -> None:
+    """Fill in what a leaderboard said of a submission; what is not given stays as it was."""
+    from pipeline import ledger
+
+    ledger.score(name, public, private)
+    print(f"{ledger.FOLDER / name / ledger.LEADERBOARD}: noted")
 
 
 @app.command()
@@ -239,18 +271,12 @@ def data(
 @app.command()
 def doctor(overrides: Overrides = None, config: ConfigFile = None, data: DataFolder = None) -> None:
     """Say what this machine has, what each stage would therefore use, and why."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
+    from pipeline import tables
     from pipeline.config import load
     from pipeline.doctor import examine
 
     for title, rows in examine(load(config, overrides or []), data).items():
-        table = Table("what", "found", title=title, title_justify="left", show_edge=False)
-        for what, found in rows:
-            table.add_row(escape(what), escape(found))
-        Console(width=WIDTH).print(table, "")
+        _show(tables.plain, title, [{"what": what, "found": found} for what, found in rows])
 
 
 @app.command()
@@ -263,6 +289,7 @@ def bench(
     ] = 685,
 ) -> None:
     """Time the bi-encoder's reading of a test against sentence-transformers' own way, in one run."""
+    from pipeline import tables
     from pipeline.bench import encoding
     from pipeline.config import Dense, load
     from pipeline.data import queries_of
@@ -275,61 +302,15 @@ def bench(
         raise InputError(
             "eedi bench", found="no such", wanted="a retriever dense and a train.csv", remedy="Check --config and --data."
         )
-    _print_rows(f"{min(questions, train.height)} questions", encoding(queries_of(train.head(questions)), spec))
+    _show(tables.plain, f"{min(questions, train.height)} questions", encoding(queries_of(train.head(questions)), spec))
 
 
-def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in row.items()}
-
-
-def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+def _show(table: Callable[[str, Any], Table], title: str, rows: Sequence[Any]) -> None:
+    """Print rows as one of `tables` has them; nothing where there are none."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(*rows[0], title=title, title_justify="left", show_edge=False)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console(width=WIDTH).print(table)
-
-
-def _table(title: str, scores: list[dict[str, Any]]) -> None:
-    """A row a stage: MAP@25, recall@25 and seconds for all labels, MAP@25 for the seen and the unseen ones."""
-    from rich.console import Console
-    from rich.table import Table
-
-    if not scores:
-        return
-    by_subset = {subset: [row for row in scores if row["subset"] == subset] for subset in ("all", "seen", "unseen")}
-    counts = {subset: rows[0]["queries"] for subset, rows in by_subset.items() if rows}
-    heads = [f"MAP@25 {subset}, {count}" for subset, count in counts.items() if subset != "all"]
-    heading = f"{title}: {counts['all']} wrong answers"
-    table = Table(
-        "stage", "MAP@25 [95%]", "recall@25", "@100", "seconds", *heads, title=heading, title_justify="left", show_edge=False
-    )
-    for row in by_subset["all"]:
-        told = {each["subset"]: _with_interval(each) for each in scores if each["stage"] == row["stage"]}
-        seconds = f"{row['seconds']:.1f}" + (" (kept)" if row["kept"] else "")
-        table.add_row(
-            row["stage"], told.pop("all"), f"{row['recall@25']:.3f}", f"{row['recall@100']:.3f}", seconds, *told.values()
-        )
-    Console(width=WIDTH).print(table, "")
-
-
-def _with_interval(row: Mapping[str, float]) -> str:
-    return f"{row['map@25']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-
-
-def _print_scores(title: str, scores: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    if not scores:
-        return
-    ladder = [name for name in scores[0] if name.startswith("recall")]
-    table = Table("labels", "answers", "MAP@25 [95%]", *ladder, title=title, title_justify="left", show_edge=False)
-    for row in scores:
-        table.add_row(row["subset"], str(row["queries"]), _with_interval(row), *(f"{row[name]:.3f}" for name in ladder))
-    Console(width=WIDTH).print(table)
+    if rows:
+        Console(width=WIDTH).print(table(title, rows), "")
 
 
 def main() -> None:

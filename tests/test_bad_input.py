@@ -145,6 +145,12 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "no bundle": ("submit --bundle none", ("none\n", "written by `eedi fit`", "Check --bundle")),
     "a bundle that is none": ("submit --bundle kaggle", ("kaggle\n", "written by `eedi fit`", "Check --bundle")),
     "a bundle and a config": ("submit --bundle none --config typed.yaml", ("--config with --bundle", "found:  both")),
+    "a note without a ledger's folder": ("submit --note tried --out new.csv", ("--note with --out", "found:  both")),
+    "a score of no submission": (
+        "ledger score none --public 0.6",
+        ("submissions/none\n", "no such submission", "there is none"),
+    ),
+    "a score that MAP@25 cannot be": ("ledger score none --private 61", ("--private\n", "found:  61.0", "from 0 to 1")),
     "nothing to fit on": ("submit --data untrained", ("no train.csv with labels", "give --bundle")),
     "no submission": ("evaluate none.csv --labels kaggle/solution.csv", ("none.csv\n", "No such file")),
     "no labels": ("evaluate kaggle/sample_submission.csv --labels none.csv", ("none.csv\n", "No such file")),
