@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import EngineDied, InputError
+from pipeline.kernel.cli import app as kernel
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 training = typer.Typer(no_args_is_help=True, help="Fine-tune a model that the stages use.")
 app.add_typer(training, name="train")
+app.add_typer(kernel, name="kernel")
 
 WIDTH = 132  # of a table, also where nobody watches
 MODELS = (
@@ -197,16 +199,23 @@ def data(
 
 
 @app.command()
-def doctor(overrides: Overrides = None, config: ConfigFile = None, data: DataFolder = None) -> None:
+def doctor(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    bundle: Annotated[Path | None, typer.Option(help="What `eedi fit` wrote, for its settings.")] = None,
+) -> None:
     """Say what this machine has, what each stage would therefore use, and why."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from pipeline import bundle as bundles
     from pipeline.config import load
     from pipeline.doctor import examine
 
-    for title, rows in examine(load(config, overrides or []), data).items():
+    settings = load(config, overrides or [], bundles.load(bundle).config if bundle else None)
+    for title, rows in examine(settings, data).items():
         table = Table("what", "found", title=title, title_justify="left", show_edge=False)
         for what, found in rows:
             table.add_row(escape(what), escape(found))
