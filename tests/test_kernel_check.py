@@ -170,12 +170,17 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
     "an adapter of other weights": (
         "adapters are uploaded and fit their weights",
         text(f"{ADAPTER}/adapter_config.json", SOURCE, BASE),
-        f"{ADAPTER}\n  found:  adapter_model.safetensors of {BASE}",
+        f"{ADAPTER}\n  found:  an adapter of {BASE}",
     ),
     "an adapter without weights": (
         "adapters are uploaded and fit their weights",
         lambda folder: (folder / ADAPTER / "adapter_model.safetensors").unlink(),
         f"{ADAPTER}\n  found:  no adapter_model.safetensors",
+    ),
+    "an adapter without its config": (
+        "adapters are uploaded and fit their weights",
+        lambda folder: (folder / ADAPTER / "adapter_config.json").unlink(),
+        "wanted: a PEFT adapter's config",
     ),
     "an adapter that is not uploaded": (
         "adapters are uploaded and fit their weights",

@@ -38,7 +38,6 @@ NETWORK = {
 }
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
-
 Faults = Iterator[InputError]
 
 
@@ -121,8 +120,13 @@ def adapters(built: Built) -> Faults:
             yield InputError(setting, found=reference, wanted=f"one of {sorted(own)}, with its version", remedy=REBUILD)
             continue
         weights, folder = named.get(setting.removesuffix("adapter") + "weights"), built.folder / ADAPTERS / name
-        if not (folder / WEIGHTS).is_file() or base_of(folder) != weights:
-            found = f"{WEIGHTS} of {base_of(folder)}" if (folder / WEIGHTS).is_file() else f"no {WEIGHTS}"
+        try:
+            base = base_of(folder)
+        except InputError as fault:
+            yield fault
+            continue
+        if base != weights or not (folder / WEIGHTS).is_file():
+            found = f"an adapter of {base}" if base != weights else f"no {WEIGHTS}"
             yield InputError(f"{ADAPTERS}/{name}", found=found, wanted=f"{WEIGHTS} of {weights}", remedy=REBUILD)
 
 
