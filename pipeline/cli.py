@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.errors import EngineDied, InputError
+from pipeline.kernel.cli import app as kernel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +29,7 @@ training = typer.Typer(no_args_is_help=True, help="Fine-tune a model that the st
 app.add_typer(training, name="train")
 submissions = typer.Typer()
 app.add_typer(submissions, name="ledger")
+app.add_typer(kernel, name="kernel")
 
 WIDTH = 132  # of a table, also where nobody watches
 # not of the core install
@@ -269,13 +271,20 @@ def data(
 
 
 @app.command()
-def doctor(overrides: Overrides = None, config: ConfigFile = None, data: DataFolder = None) -> None:
+def doctor(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    bundle: Annotated[Path | None, typer.Option(help="What `eedi fit` wrote, for its settings.")] = None,
+) -> None:
     """Say what this machine has, what each stage would therefore use, and why."""
+    from pipeline import bundle as bundles
     from pipeline import tables
     from pipeline.config import load
     from pipeline.doctor import examine
 
-    for title, rows in examine(load(config, overrides or []), data).items():
+    settings = load(config, overrides or [], bundles.load(bundle).config if bundle else None)
+    for title, rows in examine(settings, data).items():
         _show(tables.plain, title, [{"what": what, "found": found} for what, found in rows])
 
 

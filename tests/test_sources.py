@@ -89,6 +89,23 @@ def test_a_kaggle_dataset_is_found_by_its_slug_and_taken_whole(tmp_path: Path, s
     assert sources.resolve("sentence-transformers/all-MiniLM-L6-v2") == mount
 
 
+@pytest.mark.parametrize("layout", ["", "models/qwen-lm/"])
+def test_a_model_source_finds_its_own_version_and_no_other(tmp_path: Path, layout: str) -> None:
+    source = "qwen-lm/qwen2.5/Transformers/0.5b-instruct/2"
+    for other in ("qwen2.5/transformers/0.5b-instruct/1", "qwen2.5/transformers/0.5b/2", "2/0.5b-instruct"):
+        folder_of(tmp_path / "input" / f"{layout}{other}")
+    folder_of(tmp_path / "input/models/someone/qwen2.5/transformers/0.5b-instruct/2")
+    with pytest.raises(InputError, match=f"a Kaggle mount: nothing mounted of {source}"):
+        sources.resolve(source)
+    mount = folder_of(tmp_path / "input" / f"{layout}qwen2.5/transformers/0.5b-instruct/2")
+    assert sources.resolve(source) == mount
+
+
+def test_an_adapter_is_found_by_its_model_source(tmp_path: Path) -> None:
+    mount = folder_of(tmp_path / "input/eedi-adapters/transformers/dense/1", {"config.json": None, "adapter_config.json": {}})
+    assert sources.resolve("me/eedi-adapters/transformers/dense/1") == mount
+
+
 def snapshot(hub: Path, files: dict[str, object] | None = None) -> Path:
     """A model "owner/name" as the hub's client keeps it."""
     made = folder_of(hub / "models--owner--name" / "snapshots" / "abc123", files)

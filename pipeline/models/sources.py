@@ -21,6 +21,8 @@ from pipeline.store import cache_folder
 log = logging.getLogger(__name__)
 
 HASHED = "hashed"  # the reserved reference of the weightless stand-ins
+# what a kernel's metadata calls a model: owner/model/framework/variation/version
+MODEL_SOURCE = re.compile(r"[\w-]+/[\w.-]+/[\w.-]+/[\w.-]+/\d+")
 READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that a loader may read
 
 
@@ -67,23 +69,40 @@ def _folder(reference: str) -> Path:
     return folder.resolve()
 
 
+def kaggle_input() -> Path:
+    """Where Kaggle mounts what a notebook was given; $EEDI_KAGGLE_INPUT says another place."""
+    return Path(os.environ.get("EEDI_KAGGLE_INPUT", "/kaggle/input"))
+
+
 def _kaggle(reference: str) -> Path:
-    """A mount whose path spells the name: a dataset's slug, or a model's slug and variation (any layout, any depth)."""
-    root = Path(os.environ.get("EEDI_KAGGLE_INPUT", "/kaggle/input"))
+    """A mount whose path spells the name: a dataset's slug, or a model's slug and variation (any layout, any depth).
+
+    A model source is taken at its word: that version, and that owner where the layout tells owners.
+    """
+    root = kaggle_input()
     if not root.is_dir():
         raise NotHere(f"no {root}")
-    wanted = _slug(reference.rsplit("/", 1)[-1])
     # a model's parts (1_Pooling) have configs too: the folder nearest to the mount is the model's
     found = [path for name in ("config.json", "adapter_config.json") for path in root.rglob(name)]
-    for marker in sorted(found, key=lambda path: (len(path.parts), path)):
-        parts = [_slug(part) for part in marker.parent.relative_to(root).parts]
-        names = {*parts, *(f"{a}-{b}" for i, a in enumerate(parts) for b in parts[i + 1 :])}
-        if wanted in names:
-            return marker.parent
-    raise NotHere(f"nothing named {wanted} with a config.json under {root}")
+    mounts = {
+        marker.parent: [slug(part) for part in marker.parent.relative_to(root).parts]
+        for marker in sorted(found, key=lambda path: (len(path.parts), path))
+    }
+    if MODEL_SOURCE.fullmatch(reference):
+        wanted = [slug(part) for part in reference.split("/")]
+        for folder, parts in mounts.items():
+            if wanted == (parts[1:6] if parts[:1] == ["models"] else [wanted[0], *parts[:4]]):
+                return folder
+        raise NotHere(f"nothing mounted of {reference} with a config under {root}")
+    name = slug(reference.rsplit("/", 1)[-1])
+    for folder, parts in mounts.items():
+        if name in {*parts, *(f"{a}-{b}" for i, a in enumerate(parts) for b in parts[i + 1 :])}:
+            return folder
+    raise NotHere(f"nothing named {name} with a config.json under {root}")
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """A name as Kaggle writes it in addresses: small letters and digits, with a hyphen for whatever else there is."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 

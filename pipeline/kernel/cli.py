@@ -1,0 +1,58 @@
+"""The verbs of the Kaggle kernel: build it, check it, and check what it wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Make what a bundle needs to run in an offline Kaggle notebook.")
+
+
+@app.command()
+def build(
+    bundle: Annotated[Path, typer.Option(help="What `eedi fit` wrote.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    settings: Annotated[Path | None, typer.Option(help="A YAML file; without it, kaggle_kernel/kernel.yaml.")] = None,
+) -> None:
+    """Write everything to upload: the wheel and the bundle, the adapters, the notebook, and Kaggle's metadata for each."""
+    from pipeline.kernel import settings as settings_of
+    from pipeline.kernel.build import build
+    from pipeline.kernel.built import size, uploads
+
+    build(bundle, settings_of.load(settings or settings_of.FILE), out)
+    for upload, paths in uploads(out).items():
+        for path in paths:
+            print(f"{size([path]) / 2**20:10.2f} MiB  {out / upload / path.name}")
+        print(f"{size(paths) / 2**20:10.2f} MiB  {out / upload} in all")
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(help="What `eedi kernel build` wrote.")]) -> None:
+    """Say whether Kaggle would take the kernel and run it offline, rule by rule; nothing is asked of Kaggle."""
+    from pipeline.kernel.check import check
+
+    found = check(folder)
+    for rule, faults in found.items():
+        print(f"{'FAULT' if faults else 'ok':5}  {rule}")
+    for fault in (fault for faults in found.values() for fault in faults):
+        print(f"error: {fault}")
+    if any(found.values()):
+        raise typer.Exit(2)
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="A submission.")],
+    data: Annotated[Path, typer.Option(help="A folder in Kaggle's layout, with the test that it answers.")],
+) -> None:
+    """Check that a submission answers every row of the test, in order, with 25 distinct ids of the catalogue."""
+    from pipeline import submission
+    from pipeline.config import Data
+    from pipeline.data import queries_of, read_catalog, read_questions
+
+    names = Data()
+    queries = queries_of(read_questions(data / names.test))
+    submission.validate(file, queries, read_catalog(data / names.catalog))
+    print(f"{file}: {queries.height} rows, valid")

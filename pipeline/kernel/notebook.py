@@ -1,0 +1,78 @@
+"""The notebook that Kaggle runs: it installs the wheel, finds its inputs and calls verbs, and decides nothing itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline import __version__
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+CELLS = 10  # a notebook has fewer
+
+# what keeps the libraries off the network, and what they write out of the notebook's output
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRITON_CACHE_DIR": "/tmp/triton",
+    "EEDI_CACHE": "/tmp/eedi",
+}
+
+HEAD = f"""\
+# {{title}}
+
+Ranks the competition's misconceptions for every wrong answer of `test.csv`, without a network, and writes `submission.csv`.
+
+Made by `eedi kernel build`, version {__version__}. To change it, change the bundle or `kernel.yaml` and build again.
+"""
+
+INSTALL = """\
+# Install the project's wheel from its dataset, wherever Kaggle has mounted that.
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+(wheel,) = Path(os.environ.get("EEDI_KAGGLE_INPUT", "/kaggle/input")).rglob("eedi-*.whl")
+subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", str(wheel)], check=True)
+importlib.invalidate_caches()
+"""
+
+FIND = """\
+# Find the bundle and the competition, and keep every library off the network.
+from pipeline.kernel import inputs
+
+os.environ |= {environment}
+EEDI, BUNDLE, COMPETITION = [sys.executable, "-m", "pipeline"], str(inputs.bundle()), str(inputs.competition())
+"""
+
+DOCTOR = """\
+# Say what this machine has, and what each stage will therefore use.
+subprocess.run([*EEDI, "doctor", "--bundle", BUNDLE, "--data", COMPETITION], check=True)
+"""
+
+SUBMIT = """\
+# Retrieve, rerank and blend, in a process of its own, and write the submission.
+subprocess.run([*EEDI, "submit", "--bundle", BUNDLE, "--data", COMPETITION, "--out", "submission.csv"], check=True)
+"""
+
+VALIDATE = """\
+# Read the file back and check it against the test, as Kaggle will.
+subprocess.run([*EEDI, "kernel", "validate", "submission.csv", "--data", COMPETITION], check=True)
+"""
+
+
+def notebook(title: str) -> NotebookNode:
+    """The notebook, the same bytes for the same title and version."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    environment = "{\n" + "".join(f'    "{name}": "{value}",\n' for name, value in ENVIRONMENT.items()) + "}"
+    code = (INSTALL, FIND.replace("{environment}", environment), DOCTOR, SUBMIT, VALIDATE)
+    cells = [new_markdown_cell(HEAD.format(title=title).strip(), id="head")]
+    cells += [new_code_cell(source.strip(), id=f"step-{number}") for number, source in enumerate(code, 1)]
+    python = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return new_notebook(cells=cells, metadata={"kernelspec": python, "language_info": {"name": "python"}})
