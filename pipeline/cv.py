@@ -35,7 +35,7 @@ def cross_validate(competition: Competition, config: Config, store: Store, encod
             "blend=null", found="no blender", wanted="one to validate", remedy="Leave it out, or use `eedi retrieve`."
         )
     given = _trained(competition, config, encoders) if encoders else None
-    done, chain = flow.out_of_fold_stages(competition, config, store, given)
+    done, chain = flow.out_of_fold_stages(competition, config, store, given, strict=True)
     parts = chain.parts()
     rival = OTHER[config.blend.objective]
     other = replace(chain, config=config.model_copy(update={"blend": config.blend.model_copy(update={"objective": rival})}))

@@ -201,11 +201,16 @@ def study_of(done: Scored, chain: Chain) -> Study:
 
 
 def out_of_fold_stages(
-    competition: Competition, config: Config, store: Store, given: Mapping[str, pl.DataFrame] | None = None
+    competition: Competition,
+    config: Config,
+    store: Store,
+    given: Mapping[str, pl.DataFrame] | None = None,
+    strict: bool = False,
 ) -> tuple[Scored, Chain]:
     """Every stage before the blender on training questions that no retriever was trained on, and the chain of their folds.
 
-    `given` are out-of-fold runs of retrievers that were trained fold by fold. Raises `InputError` where no question is left.
+    `given` are out-of-fold runs of retrievers that were trained fold by fold. Raises `InputError` where no question is left, and
+    if `strict` where a fold does not reach its share of unseen labels.
     """
     train, qrels = labelled(competition)
     asked = {name: spec for name, spec in config.retrieve.items() if name not in (given or {})}
@@ -213,7 +218,8 @@ def out_of_fold_stages(
     if queries_of(fresh).join(qrels, on="query_id", how="semi").is_empty():
         raise _all_learnt()
     folds = make_folds(fresh, config.fit.folds, config.fit.seed)
-    sides = [one_out(qrels, folds, fold, config.fit.unseen, config.fit.seed) for fold in range(config.fit.folds)]
+    unseen, seed = config.fit.unseen, config.fit.seed
+    sides = [one_out(qrels, folds, fold, unseen, seed, strict) for fold in range(config.fit.folds)]
     counted = pl.concat([side.held for side in sides])
     answers = queries_of(fresh).join(counted, on="query_id", how="semi", maintain_order="left")
     queries = _draw(answers, config.fit.questions, config.fit.seed)

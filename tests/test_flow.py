@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -66,7 +67,7 @@ def test_the_order_of_the_test_file_is_the_order_of_the_submission_and_changes_n
     settings: Config, competition: Competition, store: Store
 ) -> None:
     bundle = flow.fit(competition, settings, store)
-    turned = Competition(competition.test.reverse(), competition.catalog, None, None, None)
+    turned = replace(competition, test=competition.test.reverse(), truth=None)
     one, other = (flow.predict(each, bundle, store).submission for each in (competition, turned))
     assert other[submission.ROW].to_list() != one[submission.ROW].to_list()
     assert one.sort(submission.ROW).equals(other.sort(submission.ROW))

@@ -106,7 +106,14 @@ def test_a_share_out_of_reach_is_refused_with_the_nearest() -> None:
     folds = pl.DataFrame({"question_id": ["0", "1"], "fold": [0, 1]}, schema=FOLDS.columns)
     qrels = pl.DataFrame({"query_id": ["0_A", "1_A"], "label_id": [5, 5]}, schema=QRELS.columns)
     with pytest.raises(InputError, match=r"1\.00 as the nearest"):
-        one_out(qrels, folds, 0, 0.65, seed=0)
+        one_out(qrels, folds, 0, 0.65, seed=0, strict=True)
+
+
+def test_where_no_label_is_seen_no_answer_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    folds = pl.DataFrame({"question_id": ["0", "1"], "fold": [0, 1]}, schema=FOLDS.columns)
+    qrels = pl.DataFrame({"query_id": ["0_A", "1_A"], "label_id": [5, 6]}, schema=QRELS.columns)
+    assert one_out(qrels, folds, 0, 0.65, seed=0, strict=False).held["query_id"].to_list() == ["0_A"]
+    assert "100% unseen" in caplog.text
 
 
 @pytest.mark.parametrize("unseen", [0.0, 0.5, 0.9])

@@ -45,7 +45,7 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
         if not 0 <= fold < fit.folds:
             raise InputError("--fold", found=str(fold), wanted=f"0 to {fit.folds - 1}", remedy="Or raise fit.folds.")
         folds = make_folds(train, fit.folds, fit.seed)
-        sides = one_out(qrels, folds, fold, fit.unseen, fit.seed)
+        sides = one_out(qrels, folds, fold, fit.unseen, fit.seed, strict=True)
         held, side = sides.held, sides.train
         outside = train.join(folds.filter(pl.col("fold") == fold), on="question_id", how="semi")
     parts = [_labelled(queries, side)]
