@@ -35,6 +35,7 @@ MODELS = (
     "filelock",
     "peft",
     "datasets",
+    "openai",
 )  # not of the core install
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]

@@ -83,3 +83,8 @@ def pointwise(query: Mapping[str, str], label: str) -> str:
         f"{_question(query)}\nDoes this misconception explain the wrong answer? Answer {YES} or {NO}.\n"
         f"Misconception: {tidy(label)}"
     )
+
+
+def probe(answer: str) -> str:
+    """What an engine is asked before anything depends on it: the answer is known."""
+    return f"The right answer is {answer}.\nAnswer with one letter, {OPTIONS[0]} to {OPTIONS[2]}."

@@ -26,6 +26,7 @@ TEXTS = {
     "dense_label_one_word": prompts.dense_label(LABELS[0], "one-word"),
     "listwise": prompts.listwise(QUERY, LABELS),
     "pointwise": prompts.pointwise(QUERY, LABELS[0]),
+    "probe": prompts.probe("B"),
 }
 
 
