@@ -111,11 +111,25 @@ class Judge(Spec):
 
 
 class Listwise(Judge):
-    """One prompt shows the best `depth` candidates with letters; the letters' log-probabilities are their scores."""
+    """Prompts show the best `depth` candidates with letters; the letters' log-probabilities are their scores."""
 
     kind: Literal["listwise"] = "listwise"
-    depth: int = Field(10, ge=2, le=26)
-    orders: int = Field(1, ge=1, le=2)  # 2: also reversed, and the mean of both
+    depth: int = Field(10, ge=2)
+    window: int = Field(25, ge=5, le=26)  # candidates a prompt
+    stride: int | None = Field(None, ge=1)  # from one window's first to the next one's; null: windows do not overlap
+    none: bool = False  # the last letter is "none of these", and a candidate's score is how much likelier it is than that
+    orders: int = Field(1, ge=1)  # 2: also reversed; more: also shuffled; and the mean of all
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _compares_windows(self) -> Self:
+        if self.none and self.window > 25:
+            raise ValueError("window: 25 candidates at the most leave a letter for none")
+        if self.depth > self.window and not self.none:
+            raise ValueError(f"depth {self.depth} is several windows of {self.window}, which only none=true makes comparable")
+        if (self.stride or 0) > self.window:
+            raise ValueError("stride: more than window would leave candidates out")
+        return self
 
 
 class Pointwise(Judge):
