@@ -163,8 +163,9 @@ def test_one_hanging_answer_is_asked_for_again(
     server: StandIn, judge: Callable[..., ServerJudge], reference: TransformersJudge
 ) -> None:
     started = judge(timeout=2)
-    server.faults = [60.0]
+    server.faults, server.asked = [60.0], 0
     agree(started, reference)
+    assert server.asked > len(PROMPTS)
 
 
 def test_no_server_is_an_engine_that_died(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +240,27 @@ def test_a_server_of_our_own_that_is_killed_is_an_engine_that_died(tiny_chat: Pa
     with pytest.raises(EngineDied, match="ended with code -9"):
         started.logprobs(PROMPTS, LETTERS)
     started.close()
+
+
+ANOTHER = """
+import os, pathlib, sys
+from vllm_stand_in import StandIn, arithmetic
+pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
+StandIn(arithmetic, "another", int(sys.argv[sys.argv.index("--port") + 1])).serve_forever()
+"""
+
+
+@needs_vllm
+@pytest.mark.usefixtures("stand_in_for_vllm")
+def test_a_server_of_our_own_that_is_refused_does_not_stay_behind(
+    tiny_chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "another_model.py").write_text(ANOTHER, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(server_engine, "MODULE", "another_model")
+    with pytest.raises(InputError, match="it serves another"):
+        ServerJudge(tiny_chat, Listwise(engine="server", weights=str(tiny_chat)))
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 
 
 @needs_vllm
