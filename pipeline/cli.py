@@ -33,7 +33,18 @@ app.add_typer(kernel, name="kernel")
 
 WIDTH = 132  # of a table, also where nobody watches
 # not of the core install
-MODELS = ("torch", "transformers", "sentence_transformers", "vllm", "gguf", "accelerate", "filelock", "peft", "datasets")
+MODELS = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "vllm",
+    "gguf",
+    "accelerate",
+    "filelock",
+    "peft",
+    "datasets",
+    "openai",
+)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]
 DataFolder = Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -93,20 +93,50 @@ class Dense(Examples):
 class Judge(Spec):
     """What the two kinds of reranker share."""
 
-    engine: Literal["vllm", "transformers", "hashed"] = "vllm"
+    engine: Literal["vllm", "server", "transformers", "hashed"] = "vllm"
     weights: str = QWEN
+    adapter: str | None = None  # a PEFT folder that was trained on these weights
     dtype: Dtype = "auto"
     max_tokens: int = Field(2048, ge=128)
     chunk: int = Field(64, ge=1)  # prompts scored, and stored, at a time
-    engine_args: dict[str, Any] = {}  # handed to vLLM as they are
+    engine_args: dict[str, Any] = {}  # vLLM's own (EngineArgs), laid over ours
+    # of the engine "server" alone
+    url: str | None = Field(None, pattern=r"^https?://")  # of one that runs, e.g. http://host:8000/v1; null: we start one
+    served: str | None = None  # the model's or the adapter's name there; null: as `weights` says
+    timeout: float = Field(120, gt=0)  # seconds for one answer
+    concurrent: int = Field(16, ge=1)  # requests at a time
+
+    @model_validator(mode="after")
+    def _asks_no_running_server_to_start_otherwise(self) -> Self:
+        if (self.url or self.served) and self.engine != "server":
+            raise ValueError("url and served are settings of engine=server")
+        if self.served and not self.url:
+            raise ValueError("served names a model at a url; a server that we start names its own")
+        if self.url and (self.adapter or self.engine_args):
+            raise ValueError("the server at url was started with its own adapter and engine_args; name its adapter by served")
+        return self
 
 
 class Listwise(Judge):
-    """One prompt shows the best `depth` candidates with letters; the letters' log-probabilities are their scores."""
+    """Prompts show the best `depth` candidates with letters; the letters' log-probabilities are their scores."""
 
     kind: Literal["listwise"] = "listwise"
-    depth: int = Field(10, ge=2, le=26)
-    orders: int = Field(1, ge=1, le=2)  # 2: also reversed, and the mean of both
+    depth: int = Field(10, ge=2)
+    window: int = Field(25, ge=5, le=26)  # candidates a prompt
+    stride: int | None = Field(None, ge=1)  # from one window's first to the next one's; null: windows do not overlap
+    none: bool = False  # the last letter is "none of these", and a candidate's score is how much likelier it is than that
+    orders: int = Field(1, ge=1)  # 2: also reversed; more: also shuffled; and the mean of all
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _compares_windows(self) -> Self:
+        if self.none and self.window > 25:
+            raise ValueError("window: 25 candidates at the most leave a letter for none")
+        if self.depth > self.window and not self.none:
+            raise ValueError(f"depth {self.depth} is several windows of {self.window}, which only none=true makes comparable")
+        if (self.stride or 0) > self.window:
+            raise ValueError("stride: more than window would leave candidates out")
+        return self
 
 
 class Pointwise(Judge):

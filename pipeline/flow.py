@@ -209,8 +209,8 @@ def out_of_fold_stages(
 ) -> tuple[Scored, Chain]:
     """Every stage before the blender on training questions that no retriever was trained on, and the chain of their folds.
 
-    `given` are out-of-fold runs of retrievers that were trained fold by fold. Raises `InputError` where no question is left, and
-    if `strict` where a fold does not reach its share of unseen labels.
+    `given` are out-of-fold runs of retrievers that were trained fold by fold. Raises `InputError` where no question is left and,
+    if `strict`, where a fold does not reach its share of unseen labels.
     """
     train, qrels = labelled(competition)
     asked = {name: spec for name, spec in config.retrieve.items() if name not in (given or {})}

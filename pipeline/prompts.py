@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 # One letter an option. Single capitals are single tokens in every tokenizer that we met, and the judge checks that.
 OPTIONS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 YES, NO = "Yes", "No"
+NONE = "None of these"
 
 JUDGE_SYSTEM = "You are an experienced maths teacher who knows which misconception leads a pupil to which wrong answer."
 
@@ -68,12 +69,13 @@ def _question(query: Mapping[str, str]) -> str:
     )
 
 
-def listwise(query: Mapping[str, str], labels: Sequence[str]) -> str:
-    """Lettered candidates, answered by one letter."""
-    lines = "\n".join(f"{letter}. {tidy(label)}" for letter, label in zip(OPTIONS, labels, strict=False))
+def listwise(query: Mapping[str, str], labels: Sequence[str], none: bool = False) -> str:
+    """Lettered candidates, answered by one letter; with `none` the last letter denies them all."""
+    shown = [*map(tidy, labels), NONE] if none else [*map(tidy, labels)]
+    lines = "\n".join(f"{letter}. {text}" for letter, text in zip(OPTIONS, shown, strict=False))
     return (
         f"{_question(query)}\nWhich misconception explains the wrong answer best?\n{lines}\n"
-        f"Answer with one letter, {OPTIONS[0]} to {OPTIONS[len(labels) - 1]}."
+        f"Answer with one letter, {OPTIONS[0]} to {OPTIONS[len(shown) - 1]}."
     )
 
 
@@ -83,3 +85,8 @@ def pointwise(query: Mapping[str, str], label: str) -> str:
         f"{_question(query)}\nDoes this misconception explain the wrong answer? Answer {YES} or {NO}.\n"
         f"Misconception: {tidy(label)}"
     )
+
+
+def probe(answer: str) -> str:
+    """What an engine is asked before anything depends on it: the answer is known."""
+    return f"The right answer is {answer}.\nAnswer with one letter, {OPTIONS[0]} to {OPTIONS[2]}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -105,6 +106,16 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a chat template, as a judge wants it."""
+    folder = tmp_path_factory.mktemp("tiny") / "chat"
+    shutil.copytree(tiny_qwen, folder)
+    template = "{% for turn in messages %}{{ turn['content'] }}\n{% endfor %}{% if add_generation_prompt %}Answer: {% endif %}"
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     return folder
 
 

@@ -88,7 +88,7 @@ def test_pools_of_different_depths_are_judged_whole(frames: tuple[pl.DataFrame, 
     pool = ranked(retrieve(queries, catalog, Tfidf(top_k=25), store))
     lengths = pl.DataFrame({"query_id": queries["query_id"], "most": [2 + i % 3 for i in range(queries.height)]})
     uneven = pool.join(lengths, on="query_id").filter(pl.col("rank") <= pl.col("most")).select(*RUN.columns)
-    run = listwise.score(queries, catalog, uneven, HashedJudge(), depth=10, orders=2)
+    run = listwise.score(queries, catalog, uneven, HashedJudge(), Listwise(orders=2))
     assert set(run.select("query_id", "label_id").rows()) == set(uneven.select("query_id", "label_id").rows())
 
 
@@ -103,8 +103,8 @@ class SlotReader:
 def test_both_orders_cancel_a_judge_that_reads_the_slot_alone(frames: tuple[pl.DataFrame, pl.DataFrame], store: Store) -> None:
     queries, catalog = frames
     pool = retrieve(queries, catalog, Tfidf(top_k=25), store)
-    once = listwise.score(queries, catalog, pool, SlotReader(), depth=DEPTH, orders=1)
-    both = listwise.score(queries, catalog, pool, SlotReader(), depth=DEPTH, orders=2)
+    once = listwise.score(queries, catalog, pool, SlotReader(), Listwise(depth=DEPTH))
+    both = listwise.score(queries, catalog, pool, SlotReader(), Listwise(depth=DEPTH, orders=2))
     assert once.drop("score").equals(top_k(pool, DEPTH).drop("score"))
     assert both.group_by("query_id").agg(spread=pl.col("score").max() - pl.col("score").min())["spread"].max() < 1e-5
 

@@ -25,7 +25,9 @@ TEXTS = {
     "dense_query_one_word": prompts.dense_query(QUERY, "one-word"),
     "dense_label_one_word": prompts.dense_label(LABELS[0], "one-word"),
     "listwise": prompts.listwise(QUERY, LABELS),
+    "listwise_none": prompts.listwise(QUERY, LABELS, none=True),
     "pointwise": prompts.pointwise(QUERY, LABELS[0]),
+    "probe": prompts.probe("B"),
 }
 
 

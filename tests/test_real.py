@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.real]
 
 ROOT = Path(__file__).parent.parent
 JUDGE = Listwise()
+LETTERS = OPTIONS[:5]
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +75,76 @@ def test_a_prompt_that_is_too_long_keeps_its_candidates(folder: Path, asked: lis
     assert asked[0].splitlines()[-1] in chat.tokenizer.decode(ids)
 
 
-def test_vllm_in_its_process_and_transformers_agree(folder: Path, asked: list[str]) -> None:
-    letters = OPTIONS[:5]
-    reference = start(folder, JUDGE.model_copy(update={"engine": "transformers", "dtype": "float32"}))
-    wanted = reference.logprobs(asked, letters)
-    reference.close()
-    engine = start(folder, JUDGE)
-    found = engine.logprobs(asked, letters)
-    engine.close()
+@pytest.fixture(scope="module")
+def adapter(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter of the real weights, drawn and not trained, that changes the answers."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    settings = LoraConfig(r=4, lora_alpha=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), settings)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data *= 0.2  # as it is drawn, nothing of the model is left
+    model.peft_config["default"].base_model_name_or_path = JUDGE.weights
+    made = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(made, save_embedding_layers=False)  # else PEFT asks the hub about the base
+    return made
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path, asked: list[str], adapter: Path) -> dict[str | None, np.ndarray]:
+    """What transformers says in float32, without and with the adapter."""
+    answers = {}
+    for name in (None, str(adapter)):
+        engine = start(folder, JUDGE.model_copy(update={"engine": "transformers", "dtype": "float32", "adapter": name}))
+        answers[name] = engine.logprobs(asked, LETTERS)
+        engine.close()
+    assert np.abs(answers[None] - answers[str(adapter)]).max() > 0.5
+    return answers
+
+
+@pytest.mark.parametrize(("engine", "adapted"), [("vllm", False), ("vllm", True), ("server", True)])
+def test_vllm_however_it_is_spoken_to_and_transformers_agree(
+    engine: str, adapted: bool, folder: Path, asked: list[str], adapter: Path, reference: dict[str | None, np.ndarray]
+) -> None:
+    name = str(adapter) if adapted else None
+    started = start(folder, JUDGE.model_copy(update={"engine": engine, "adapter": name}))
+    found, wanted = started.logprobs(asked, LETTERS), reference[name]
+    started.close()
     # bfloat16 against float32: eight bits of mantissa, on numbers of size ten
     np.testing.assert_allclose(found, wanted, atol=0.25)
     clear = np.sort(wanted, 1)[:, -1] - np.sort(wanted, 1)[:, -2] > 0.25
     np.testing.assert_array_equal(found.argmax(1)[clear], wanted.argmax(1)[clear])
+
+
+# An engine with what the older ways need; the installed version can be asked in all three.
+WAYS = """
+import json, sys
+from pipeline.models import vllm_reading as reading
+from pipeline.models.vllm_worker import ask
+import vllm
+folder, prompts, options = json.loads(sys.argv[1])
+settings = reading.Reading("masked", "").arguments() | reading.Reading("top", "").arguments()
+engine = vllm.LLM(folder, max_model_len=2048, dtype="float32", enforce_eager=True, **settings)
+rows = {}
+for way in reading.WAYS:
+    how = reading.Reading(way, vllm.__version__)
+    rows[way] = [how.row(found, options).tolist() for found in ask(engine, prompts, how.request(options), None)]
+print(json.dumps(rows))
+"""
+
+
+def test_all_ways_of_asking_vllm_say_the_same(folder: Path, asked: list[str], reference: dict[str | None, np.ndarray]) -> None:
+    chat = Chat(folder, 2048)
+    asks = json.dumps([str(folder), [chat.encode(prompt) for prompt in asked], chat.option_ids(LETTERS)])
+    own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", WAYS, asks], env=os.environ | own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for way, rows in json.loads(done.stdout.splitlines()[-1]).items():
+        np.testing.assert_allclose(rows, reference[None], atol=0.01, err_msg=way)
 
 
 def test_an_engine_that_cannot_start_says_why(tmp_path: Path, folder: Path) -> None:

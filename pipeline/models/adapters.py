@@ -19,9 +19,20 @@ PREFIX = "base_model.model."  # PEFT's name for the model that it wraps; transfo
 
 def base_of(adapter: Path) -> str:
     """The weights that the adapter in a folder was trained on, as its own config names them."""
+    return str(_setting(adapter, "base_model_name_or_path"))
+
+
+def rank_of(adapter: Path, weights: str) -> int:
+    """The rank of an adapter that an engine is to lay on `weights`; `InputError` where it is known to be of others."""
+    if not _fits_by_name(adapter, weights):
+        raise _misfit(adapter, weights, f"an adapter of {base_of(adapter)}")
+    return int(_setting(adapter, "r"))
+
+
+def _setting(adapter: Path, name: str) -> Any:
     file = adapter / "adapter_config.json"
     try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        return json.loads(file.read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             file,
@@ -40,9 +51,8 @@ def merged(body: Any, adapter: Path, weights: str) -> Any:
     from safetensors import SafetensorError, safe_open
 
     base = base_of(adapter)
-    known_by_name = not Path(weights).expanduser().is_dir()
     try:
-        if known_by_name and weights != base:
+        if not _fits_by_name(adapter, weights):
             raise ValueError(f"an adapter of {base}")
         model = PeftModel.from_pretrained(body, str(adapter))
         with safe_open(adapter / WEIGHTS, "pt") as file:
@@ -51,12 +61,22 @@ def merged(body: Any, adapter: Path, weights: str) -> Any:
                 raise ValueError(f"weights that it has or lacks: {', '.join(sorted(strange)[:3])}")
         return model.merge_and_unload()
     except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as error:  # other layers, other shapes, not whole
-        raise InputError(
-            f"adapter {adapter}",
-            found=str(error).strip().splitlines()[0][:200],
-            wanted=f"one that was trained on {weights}; this one wants {base}",
-            remedy=f"Set weights to {base}, name another adapter, or set adapter=null.",
-        ) from None
+        raise _misfit(adapter, weights, str(error).strip().splitlines()[0][:200]) from None
+
+
+def _fits_by_name(adapter: Path, weights: str) -> bool:
+    """Weights that lie in a folder have no name to tell."""
+    return Path(weights).expanduser().is_dir() or weights == base_of(adapter)
+
+
+def _misfit(adapter: Path, weights: str, found: str) -> InputError:
+    base = base_of(adapter)
+    return InputError(
+        f"adapter {adapter}",
+        found=found,
+        wanted=f"one that was trained on {weights}; this one wants {base}",
+        remedy=f"Set weights to {base}, name another adapter, or set adapter=null.",
+    )
 
 
 def add(model: SentenceTransformer, lora: Lora, frozen: int) -> None:

@@ -14,12 +14,21 @@ def device() -> str:
 
 
 @cache
+def capability() -> tuple[int, int] | None:
+    """The GPU's compute capability: (7, 5) for a T4, (8, 0) for an A100; None without a GPU."""
+    import torch
+
+    found: tuple[int, int] | None = torch.cuda.get_device_capability() if device() == "cuda" else None
+    return found
+
+
+@cache
 def best_dtype() -> str:
     """bfloat16 where the processor computes in it; on older GPUs float16; else float32."""
     import torch
 
-    if device() == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
+    if gpu := capability():
+        return "bfloat16" if gpu >= (8, 0) else "float16"
     # not every processor that can emulate bfloat16 is faster for it
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if native else "float32"

@@ -32,7 +32,7 @@ class Judge(Protocol):
     """Prompts to log-probabilities of options."""
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
-        """(n, n_options) float32: natural log-probability of each option as the first token of the answer."""
+        """(n, n_options) float32: natural log-probability of each option, given that the answer begins with one of them."""
         ...
 
 
@@ -112,6 +112,10 @@ def start(folder: Path, spec: Spec) -> Engine:
         from pipeline.models.vllm_engine import VllmJudge
 
         return VllmJudge(folder, spec)
+    if spec.engine == "server":
+        from pipeline.models.server_engine import ServerJudge
+
+        return ServerJudge(folder, spec)
     from pipeline.models.transformers_engine import TransformersJudge
 
     return TransformersJudge(folder, spec)
@@ -135,8 +139,8 @@ class KeptJudge:
         settings = {
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
-            "engine": self.spec.engine,
-            "engine_args": self.spec.engine_args,
+            "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
+            **self.spec.model_dump(include={"engine", "engine_args", "url", "served"}),
             "dtype": dtype,
             "max_tokens": self.spec.max_tokens,
             "system": texts.JUDGE_SYSTEM,

@@ -1,4 +1,4 @@
-"""The reference engine: plain transformers, length-sorted batches, the last position's log-softmax."""
+"""The reference engine: plain transformers, length-sorted batches, the options' log-softmax at the last position."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import Judge as Spec
+from pipeline.models import adapters, sources
 from pipeline.models.device import device, dtype_of
 from pipeline.models.judge import Chat
 
@@ -24,6 +25,8 @@ class TransformersJudge:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype_of(spec.dtype), use_safetensors=True, trust_remote_code=False
         )
+        if spec.adapter:
+            model = adapters.merged(model, sources.resolve(spec.adapter), spec.weights)
         self.model = model.to(device()).eval()
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
@@ -41,7 +44,7 @@ class TransformersJudge:
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             with torch.inference_mode():
                 logits = self.model(rows, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
-                answers[batch] = logits.float().log_softmax(-1)[:, wanted].cpu().numpy()
+                answers[batch] = logits[:, wanted].float().log_softmax(-1).cpu().numpy()
         return answers
 
     def close(self) -> None:

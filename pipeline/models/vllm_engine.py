@@ -1,18 +1,12 @@
 """vLLM in a process of its own: it can be killed, its memory is free when it ends, and no CUDA is touched in this one.
 
-The child speaks JSON lines: a hello when the model is loaded, then an answer a request. Whatever vLLM prints goes to a log
-file, whose end is shown when the engine dies.
+The child speaks JSON lines: a hello when the model is loaded, then an answer a request.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Judge as Spec
-from pipeline.errors import EngineDied
-from pipeline.models.device import dtype_of
+from pipeline.models import sources, vllm_reading, vllm_settings
 from pipeline.models.judge import Chat
+from pipeline.models.vllm_process import VllmProcess
 
 log = logging.getLogger(__name__)
 
@@ -31,64 +25,41 @@ class VllmJudge:
     """A vLLM engine behind a pipe."""
 
     def __init__(self, folder: Path, spec: Spec) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise ModuleNotFoundError("No module named 'vllm'", name="vllm")
+        vllm = vllm_reading.installed()
+        self._reading = vllm_reading.reading(vllm)
+        adapter = str(sources.resolve(spec.adapter)) if spec.adapter else None
+        settings = {"arguments": vllm_settings.arguments(folder, spec, vllm), "adapter": adapter}
         self.chat = Chat(folder, spec.max_tokens)
-        arguments = {
-            "model": str(folder),
-            "dtype": dtype_of(spec.dtype),
-            "max_model_len": spec.max_tokens,
-            "enable_prefix_caching": True,
-            "enforce_eager": True,  # one token a prompt: a graph's compilation is never earned back
-            "trust_remote_code": False,
-            "load_format": "safetensors",
-            **spec.engine_args,
-        }
-        self._log = tempfile.NamedTemporaryFile("w+", prefix="eedi-vllm-", suffix=".log")  # noqa: SIM115 (lives as long as the engine)
         log.info("starting vLLM in its own process")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.models.vllm_worker", json.dumps(arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"},
-        )
-        hello = self._read()
-        log.info("vLLM %s is ready after %.0f s", hello["version"], hello["seconds"])
+        self._child = VllmProcess("pipeline.models.vllm_worker", json.dumps(settings), talks=True)
+        try:
+            log.info("vLLM %s is ready after %.0f s", vllm.version, self._read()["seconds"])
+            vllm_reading.probe(self._ask, self._reading, self.chat)
+        except BaseException:
+            self.close()
+            raise
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """See `Judge`. Raises `EngineDied` when the process does not answer."""
-        assert self._process.stdin
-        request = {"prompts": [self.chat.encode(prompt) for prompt in prompts], "options": self.chat.option_ids(options)}
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._dead() from None
-        return np.array(self._read()["logprobs"], dtype=np.float32).reshape(len(prompts), len(options))
+        return vllm_reading.logprobs(self._ask, self._reading, self.chat, prompts, options)
 
     def close(self) -> None:
-        """End the process; it gets ten seconds to do so by itself."""
-        if self._process.stdin:
-            self._process.stdin.close()
+        """End the process."""
+        self._child.close()
+
+    def _ask(self, prompts: list[list[int]], sampling: Mapping[str, Any]) -> list[Mapping[int, float]]:
+        stdin = self._child.process.stdin
+        assert stdin
         try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
+            stdin.write(json.dumps({"prompts": prompts, "sampling": sampling}) + "\n")
+            stdin.flush()
+        except BrokenPipeError:
+            raise self._child.died() from None
+        return [{int(token): value for token, value in answer.items()} for answer in self._read()]
 
-    def _read(self) -> Mapping[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
+    def _read(self) -> Any:
+        assert self._child.process.stdout
+        line = self._child.process.stdout.readline()
         if not line:
-            raise self._dead()
-        answer: Mapping[str, Any] = json.loads(line)
-        return answer
-
-    def _dead(self) -> EngineDied:
-        code = self._process.wait()
-        self._log.seek(0)
-        tail = "".join(self._log.readlines()[-30:])
-        return EngineDied(f"vLLM's process ended with code {code}; the end of its log:\n{tail}")
+            raise self._child.died()
+        return json.loads(line)

@@ -16,5 +16,5 @@ def rerank(
     """The run of the judge that `spec` names over the `depth` best candidates of each query in `pool`."""
     judge = KeptJudge(spec, store)
     if isinstance(spec, Listwise):
-        return listwise.score(queries, catalog, pool, judge, spec.depth, spec.orders)
+        return listwise.score(queries, catalog, pool, judge, spec)
     return pointwise.score(queries, catalog, pool, judge, spec.depth)
