@@ -190,7 +190,7 @@ def fit(competition: Competition, config: Config, store: Store) -> Bundle:
         done.stages[BLEND] = done.timed(BLEND, store, lambda: out_of_fold(chain.parts()))
         booster, moved = chain.booster(), shift.fit(chain.marked(done.stages[BLEND]), chain.golds)
     made = study_of(done, chain)
-    return Bundle(config, booster, stats, moved, list(made.scores), text_hashes(train), made)
+    return Bundle(config, booster, stats, moved, [dict(row) for row in made.scores], text_hashes(train), made)
 
 
 def study_of(done: Scored, chain: Chain) -> Study:
@@ -209,8 +209,8 @@ def out_of_fold_stages(
 ) -> tuple[Scored, Chain]:
     """Every stage before the blender on training questions that no retriever was trained on, and the chain of their folds.
 
-    `given` are out-of-fold runs of retrievers that were trained fold by fold. Raises `InputError` where no question is left and,
-    if `strict`, where a fold does not reach its share of unseen labels.
+    `given` are out-of-fold runs of retrievers that were trained fold by fold. Raises `InputError` where no question is left
+    and, if `strict`, where a fold does not reach its share of unseen labels.
     """
     train, qrels = labelled(competition)
     asked = {name: spec for name, spec in config.retrieve.items() if name not in (given or {})}

@@ -84,7 +84,7 @@ def estimate(ranking: pl.DataFrame, shift: Shift) -> float:
 def _logits(shift: Shift, share: float) -> pl.Expr:
     wanted = min(max(share, LEAST), 1 - LEAST)
     move = np.log(wanted / (1 - wanted)) - np.log(shift.share / (1 - shift.share))
-    return shift.scale * pl.col("score").cast(pl.Float64) + pl.col("unseen") * (shift.offset + move)
+    return pl.col("score").cast(pl.Float64) * shift.scale + pl.col("unseen") * float(shift.offset + move)
 
 
 def _table(rows: pl.DataFrame) -> np.ndarray:
