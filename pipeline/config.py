@@ -200,7 +200,7 @@ class Training(Spec):
     frozen: int = Field(16, ge=0)  # lower layers that do not learn; their states are made once and kept
     checkpointing: bool = False  # less memory, more time
     written: tuple[str, ...] = ()  # files of further questions, written for training, in train.csv's layout
-    repeat: int = Field(1, ge=1)  # how often the competition's own questions stand in an epoch
+    repeat: int = Field(1, ge=0)  # how often the competition's own questions stand in an epoch; 0: it learns none of them
     checkpoint_minutes: float = Field(5, gt=0)
     report_to: tuple[str, ...] = ()  # trackers, by transformers' names
     seed: int = 0

@@ -102,7 +102,7 @@ def test_submit_runs_on_what_data_writes_and_leaves_a_folder_that_says_how(
     assert re.fullmatch(r"hashed-\d{8}-\d{6}", folder.name)
     assert f"{made.relative_to(tmp_path)}: {3 * Config().sample.test} rows, validated" in told
     assert {path.name for path in folder.iterdir()} == {
-        "submission.csv", "config.yaml", "scores.json", "runs", "submission.json",
+        "submission.csv", "config.yaml", "scores.json", "runs", "submission.json", "cv",
     }  # fmt: skip
     settings = resolved(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), "config.yaml")
     assert settings == load(Path(hashed[1]), hashed[2:])
@@ -147,9 +147,11 @@ def test_a_bundle_answers_as_fitting_on_the_spot_does(eedi: Eedi, hashed: tuple[
     told = ended_well(eedi("fit", *hashed, "--data", kaggle, "--bundle", "bundles/some"))
     assert re.search(r"bundles/some: fitted on \d+ questions", told)
     ended_well(eedi("submit", *hashed, "--data", kaggle, "--out", "spot.csv"))
-    (kaggle / "train.csv").unlink()
     ended_well(eedi("submit", "--bundle", "bundles/some", "--data", kaggle, "--out", "bundle.csv"))
     assert (here / "bundle.csv").read_bytes() == (here / "spot.csv").read_bytes()
+    (kaggle / "train.csv").unlink()
+    told = ended_well(eedi("submit", "--bundle", "bundles/some", "--data", kaggle, "--out", "alone.csv"))
+    assert "no train.csv" in told
 
 
 def test_evaluate_scores_a_submission_and_a_stored_run_as_submit_did(eedi: Eedi, hashed: tuple[str, ...], kaggle: Path) -> None:

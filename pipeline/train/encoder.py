@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from pipeline.config import Config, Contrastive, Dense
-from pipeline.data import Competition, text_hashes
+from pipeline.data import WRITTEN, Competition, text_hashes
 from pipeline.errors import InputError
 from pipeline.metrics import evaluate
 from pipeline.models import adapters, sources
@@ -70,6 +71,15 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     refuse_existing(out)
     recipe, spec = config.train.encoder, _retriever(config)
     rows = training_rows(competition, config.fit, fold, [sources.shipped(name) for name in recipe.written])
+    if not recipe.repeat:
+        rows = replace(rows, train=rows.train.filter(pl.col("question_id").str.contains(WRITTEN, literal=True)))
+    if rows.train.is_empty():
+        raise InputError(
+            "train.encoder.repeat=0",
+            found="no written question for this catalogue",
+            wanted="something to learn from",
+            remedy="Name files in train.encoder.written, or raise repeat.",
+        )
     before = _known_before(recipe.start, spec, rows)
     asked = {"config": config.model_dump(), "fold": fold, "rows": digest(rows.train.rows())}
     work, told = out.with_name(f".{out.name}.training"), json.dumps(asked)
