@@ -20,7 +20,7 @@ from pipeline.config import Config, load, resolved
 from pipeline.data import COLUMNS, LABEL_COLUMNS
 
 Eedi = Callable[..., CompletedProcess[str]]
-VERBS = ("submit", "fit", "evaluate", "data", "doctor")
+VERBS = ("submit", "fit", "evaluate", "report", "data", "doctor")
 HEAVY = ("torch", "polars", "numpy", "sklearn", "lightgbm", "transformers", "vllm")
 
 
