@@ -263,6 +263,27 @@ def leaderboard_score(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that hold a study; the others are compared with the first.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write; it must not exist. Default: the first RUN's path and .html.")
+    ] = None,
+) -> None:
+    """Write one HTML page that shows what every stage made of the queries, and lets one look at each."""
+    from pipeline.report import build
+    from pipeline.store import refuse_existing, replacing
+    from pipeline.study import read
+
+    page = out or Path(f"{runs[0]}.html")
+    refuse_existing(page)
+    names = [run.name for run in runs]
+    studies = {run.name if names.count(run.name) == 1 else str(run): read(run) for run in runs}
+    with replacing(page) as file:
+        file.write(build(studies).encode())
+    print(f"{page}: open it in a browser")
+
+
+@app.command()
 def data(
     out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
     train: Annotated[int | None, typer.Option(min=1, help="Training questions.")] = None,

@@ -29,6 +29,7 @@ DOORS = {
     "importance.py",  # scores
     "cv.py",  # scores
     "study.py",  # keeps it for reports
+    "report/content.py",  # shows it
     "metrics.py",  # scores
     "evaluation.py",  # scores
     "chain.py",  # fits on it, fold by fold
