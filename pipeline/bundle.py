@@ -1,12 +1,15 @@
 """The folder that `fit` writes and `submit` reads: booster, label statistics, resolved config, scores, versions.
 
-config.yaml  booster.txt (LightGBM's text model)  label_stats.parquet  scores.json  bundle.json
+config.yaml  booster.txt (LightGBM's text model)  label_stats.parquet  scores.json  bundle.json, and the examples of labels
+that the retrievers read: a bundle can be moved.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +18,10 @@ import polars as pl
 import yaml
 
 from pipeline import __version__
-from pipeline.config import Config, dump, resolved
+from pipeline.config import Bm25, Config, dump, resolved
+from pipeline.data import labels_of
 from pipeline.errors import InputError
+from pipeline.models.sources import shipped
 from pipeline.schema import LABEL_STATS, SchemaError, check
 from pipeline.shift import Shift
 from pipeline.store import digest, new_folder, versions
@@ -45,7 +50,7 @@ def save(bundle: Bundle, folder: Path) -> None:
     """Write the bundle as a new folder."""
     made: dict[str, Any] = {"version": __version__, "packages": versions(), "trained_on": bundle.trained_on}
     with new_folder(folder) as new:
-        (new / "config.yaml").write_text(dump(bundle.config), encoding="utf-8")
+        (new / "config.yaml").write_text(dump(_with_examples(bundle.config, new)), encoding="utf-8")
         if bundle.booster is not None:
             text = bundle.booster.model_to_string()
             (new / "booster.txt").write_text(text, encoding="utf-8")
@@ -56,12 +61,35 @@ def save(bundle: Bundle, folder: Path) -> None:
         (new / "bundle.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
 
 
+def _with_examples(config: Config, folder: Path) -> Config:
+    """The config with its retrievers' examples as files in the bundle's own folder, where they are copied to."""
+    names: dict[str, str] = {}
+    for reference in sorted({each for spec in config.retrieve.values() for each in getattr(spec, "examples", ())}):
+        names[reference] = f"examples{len(names)}.csv"
+        source, copy = shipped(reference), folder / names[reference]
+        shutil.copy(source, copy)
+        if labels_of(source).is_file():
+            shutil.copy(labels_of(source), labels_of(copy))
+    return _renamed(config, names)
+
+
+def _renamed(config: Config, names: Mapping[str, str]) -> Config:
+    retrieve = {
+        stage: spec
+        if isinstance(spec, Bm25)
+        else spec.model_copy(update={"examples": tuple(names.get(each, each) for each in spec.examples)})
+        for stage, spec in config.retrieve.items()
+    }
+    return config.model_copy(update={"retrieve": retrieve})
+
+
 def load(folder: Path) -> Bundle:
     """Read a bundle. Raises `InputError` for a folder that is none, or is not whole."""
     from lightgbm import Booster
 
     try:
         config = resolved(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), str(folder / "config.yaml"))
+        config = _renamed(config, {path.name: str(path) for path in folder.glob("examples*.csv")})
         stats = check(pl.read_parquet(folder / "label_stats.parquet"), LABEL_STATS)
         scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         made = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))

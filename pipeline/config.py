@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.errors import InputError
 
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
-ADAPTER = "bundles/encoder"  # what we trained on those weights
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+ADAPTER = "bundles/encoder"  # what we trained on Qwen's weights
+WRITTEN = "bundles/written/questions.csv"  # what we wrote for each label
 RESERVED = ("pool", "best", "worst", "blend")  # they name features and stages of their own
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 # "one-word" for a language model; "short", the same in fewer tokens, for one that is trained; "plain" for a model that was
@@ -149,7 +151,7 @@ class Pointwise(Judge):
 class Fit(Spec):
     """How much of train.csv the blender learns from, and how honestly."""
 
-    questions: int | None = Field(400, ge=2)  # drawn by seed; null for all
+    questions: int | None = Field(None, ge=2)  # drawn by seed; null for all
     judged: int | None = Field(20, ge=0)  # of those, how many the judge scores; null for all
     folds: int = Field(5, ge=2)
     unseen: float = Field(0.65, ge=0, le=1)  # the share of unseen labels that the folds are brought to
@@ -251,7 +253,8 @@ class Config(Spec):
     data: Data = Data()
     sample: Sample = Sample()
     retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {
-        "lexical": Tfidf(),
+        "lexical": Tfidf(examples=(WRITTEN,)),
+        "minilm": Dense(weights=MINILM, template="plain", max_tokens=256, examples=(WRITTEN,)),
         "dense": Dense(adapter=ADAPTER, template="short"),
     }
     rrf_k: int = Field(60, ge=1)

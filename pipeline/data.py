@@ -185,17 +185,21 @@ def read_qrels(path: Path, catalog: pl.DataFrame | None = None) -> pl.DataFrame:
 def read_examples(paths: Sequence[Path], catalog: pl.DataFrame, apart: pl.DataFrame) -> pl.DataFrame:
     """EXAMPLES from files in train.csv's layout, whose answers may be sparse, without the questions that read like `apart`'s.
 
-    A labels.csv beside a file (MisconceptionId, Sha256: `label_hash`) says which catalogue the file was written for: an
-    example counts where the label still has the same name. Files count their ids anew; here each file's get a prefix.
+    A file's `labels_of` (MisconceptionId, Sha256: `label_hash`) says which catalogue it was written for: an example counts
+    where the label still has the same name. Files count their ids anew; here each file's get a prefix.
     """
     parts = [pl.DataFrame(schema=EXAMPLES.columns)]
     for number, path in enumerate(paths):
         name = pl.lit(f"{number}{WRITTEN}")
-        told, qrels = path.with_name("labels.csv"), read_qrels(path)
-        if told.is_file():
-            hashes = read_table(told, ["MisconceptionId", "Sha256"]).with_columns(label_id=_label_id("MisconceptionId"))
-            own = catalog.with_columns(Sha256=pl.col("label").map_elements(label_hash, return_dtype=pl.String))
-            qrels = qrels.join(own.join(hashes, on=["label_id", "Sha256"], how="semi"), on="label_id", how="semi")
+        if labels_of(path).is_file():
+            hashes = read_table(labels_of(path), ["MisconceptionId", "Sha256"])
+            hashes = hashes.with_columns(label_id=_label_id("MisconceptionId"))
+            named = catalog.with_columns(Sha256=pl.Series(map(label_hash, catalog["label"]), dtype=pl.String))
+            same = named.join(hashes, on=["label_id", "Sha256"], how="semi")
+            if same.is_empty():
+                log.info("%s is of another catalogue: not used", path)
+                continue
+            qrels = read_qrels(path).join(same, on="label_id", how="semi")
         else:
             qrels = read_qrels(path, catalog)
         questions = read_questions(path, sparse=True).with_columns(question_id=name + pl.col("question_id"))
@@ -205,8 +209,13 @@ def read_examples(paths: Sequence[Path], catalog: pl.DataFrame, apart: pl.DataFr
     return check(pl.concat(parts), EXAMPLES)
 
 
+def labels_of(path: Path) -> Path:
+    """The file beside a file of examples that names its labels."""
+    return path.with_suffix(".labels.csv")
+
+
 def label_hash(label: str) -> str:
-    """What tells a label's name apart, as labels.csv has it."""
+    """What tells a label's name apart."""
     return hashlib.sha256(label.encode()).hexdigest()[:16]
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from pipeline import blend
 from pipeline.bundle import Bundle, load, save
-from pipeline.config import Config
+from pipeline.config import WRITTEN, Config
 from pipeline.config import load as settings
+from pipeline.data import labels_of
 from pipeline.errors import InputError
 from pipeline.schema import LABEL_STATS, QRELS
 from pipeline.shift import Shift
@@ -39,13 +40,23 @@ def saved(fitted: Bundle, tmp_path: Path) -> Path:
 
 def test_a_bundle_comes_back_as_it_was_and_ranks_the_same(fitted: Bundle, saved: Path) -> None:
     back = load(saved)
-    for name in ("config", "scores", "shift", "trained_on"):
+    for name in ("scores", "shift", "trained_on"):
         assert getattr(back, name) == getattr(fitted, name)
     assert back.label_stats.equals(STATS)
     assert fitted.booster and back.booster
     run = blend.apply(back.booster, FEATURES)
     assert run.equals(blend.apply(fitted.booster, FEATURES))
     assert run["score"].n_unique() > 1
+
+
+def test_the_examples_that_retrievers_read_move_with_the_bundle(fitted: Bundle, saved: Path) -> None:
+    spec = load(saved.rename(saved.with_name("elsewhere"))).config.retrieve["lexical"]
+    (file,) = spec.examples
+    assert Path(file) == saved.with_name("elsewhere") / "examples0.csv"
+    written = Path(__file__).parents[1] / WRITTEN
+    assert Path(file).read_bytes() == written.read_bytes()
+    assert labels_of(Path(file)).read_bytes() == labels_of(written).read_bytes()
+    assert spec.model_copy(update={"examples": (WRITTEN,)}) == fitted.config.retrieve["lexical"]
 
 
 def test_a_bundle_without_a_blender_has_no_booster(tmp_path: Path) -> None:

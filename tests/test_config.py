@@ -61,7 +61,10 @@ def test_what_is_laid_over_wins_key_by_key_and_another_kind_starts_afresh(under:
 
 def test_a_file_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
     config = load(yaml_file(tmp_path, "retrieve:\n  dense: {batch_tokens: 300}\n"))
-    assert config.retrieve == {"lexical": Tfidf(), "dense": Dense(adapter=ADAPTER, template="short", batch_tokens=300)}
+    assert config.retrieve == {
+        **Config().retrieve,
+        "dense": Dense(adapter=ADAPTER, template="short", batch_tokens=300),
+    }
     assert config.model_copy(update={"retrieve": Config().retrieve}) == Config()
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from pipeline import flow
 from pipeline.config import Config, Dense, Examples, Tfidf, load
-from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, label_hash, read_examples
+from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, label_hash, labels_of, read_examples
 from pipeline.metrics import per_query
 from pipeline.retrieve import retrieve
 from pipeline.retrieve.prototypes import prototypes
@@ -63,7 +63,7 @@ def test_an_example_counts_only_where_its_label_still_has_its_name(write: Callab
     """The same ids mean other things in another competition."""
     file, names = write(0, 1, 2), ("Adds the parts", "Turns the wrong way", "Counts the sides")
     hashes = pl.DataFrame({"MisconceptionId": [0, 1, 2], "Sha256": [label_hash(name) for name in names]})
-    hashes.write_csv(file.with_name("labels.csv"))
+    hashes.write_csv(labels_of(file))
     nothing = pl.DataFrame(schema={"question_id": pl.String, "question": pl.String})
     assert read_examples([file], catalog_of(*names), nothing)["label_id"].to_list() == [0, 1, 2]
     assert read_examples([file], catalog_of(names[0], "Another", names[2]), nothing)["label_id"].to_list() == [0, 2]

@@ -195,7 +195,7 @@ def test_a_written_file_may_leave_answers_out_without_a_word(
 
 
 def test_the_written_questions_of_the_project_are_learnt_from(competition: Competition, tmp_path: Path) -> None:
-    """Their labels are of the competition's own catalogue, whose names are not here: without labels.csv the ids count."""
+    """Their labels are of the competition's own catalogue, whose names are not here: without them beside it the ids count."""
     file = tmp_path / "questions.csv"
     shutil.copy(Path(__file__).parent.parent / "bundles" / "written" / "questions.csv", file)
     catalog = pl.DataFrame({"label_id": range(2587), "label": "some"}, schema=competition.catalog.schema)
