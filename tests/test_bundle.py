@@ -66,7 +66,7 @@ def test_a_bundle_without_a_blender_has_no_booster(tmp_path: Path) -> None:
 
 
 def test_a_bundle_holds_nothing_that_runs_and_can_be_moved(saved: Path) -> None:
-    assert {path.suffix for path in saved.iterdir()} == {".yaml", ".txt", ".parquet", ".json"}
+    assert {path.suffix for path in saved.iterdir()} == {".yaml", ".txt", ".parquet", ".json", ".csv"}
     moved = saved.rename(saved.with_name("elsewhere"))
     assert load(moved).trained_on == ["abc"]
 
