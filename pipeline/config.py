@@ -161,7 +161,7 @@ class Fit(Spec):
 class Neighbours(Spec):
     """The training answers most like a query, whose labels are features."""
 
-    by: tuple[str, ...] = ("lexical",)  # retrievers of kind tfidf or dense, by whose likeness
+    by: tuple[str, ...] | None = None  # retrievers of kind tfidf or dense, by whose likeness; null: all of kind tfidf
     k: int = Field(50, ge=1)
 
 
@@ -269,7 +269,7 @@ class Config(Spec):
     def _has_stages_with_names_of_their_own(self) -> Config:
         if not self.retrieve:
             raise ValueError("retrieve needs one retriever at least")
-        for name in self.neighbours.by if self.neighbours else ():
+        for name in (self.neighbours and self.neighbours.by) or ():
             if not isinstance(self.retrieve.get(name), Tfidf | Dense):
                 raise ValueError(f"neighbours.by={name}: not a retriever of kind tfidf or dense")
         for name in (*self.retrieve, *self.rerank):

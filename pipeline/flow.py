@@ -154,16 +154,14 @@ def near_of(queries: pl.DataFrame, competition: Competition, config: Config, sto
     """NEIGHBOURS of the queries among the labelled training answers, by retriever; none without a train.csv."""
     if config.neighbours is None:
         return {}
+    by = config.neighbours.by
+    specs = {name: spec for name, spec in config.retrieve.items() if (name in by if by else isinstance(spec, Tfidf))}
     if competition.train is None or competition.train_qrels is None:
         log.warning("no train.csv: nothing is known of the answers like these")
-        return {name: pl.DataFrame(schema=NEIGHBOURS.columns) for name in config.neighbours.by}
+        return {name: pl.DataFrame(schema=NEIGHBOURS.columns) for name in specs}
     others = queries_of(competition.train).join(competition.train_qrels, on="query_id", how="semi", maintain_order="left")
-    near = {}
-    for name in config.neighbours.by:
-        spec = config.retrieve[name]
-        assert isinstance(spec, Tfidf | Dense)
-        near[name] = neighbours(queries, others, spec, config.neighbours.k, store)
-    return near
+    k = config.neighbours.k
+    return {name: neighbours(queries, others, spec, k, store) for name, spec in specs.items() if not isinstance(spec, Bm25)}
 
 
 def fit(competition: Competition, config: Config, store: Store) -> Bundle:

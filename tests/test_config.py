@@ -152,3 +152,13 @@ def test_an_override_that_says_nothing_usable_is_refused_by_its_own_name(overrid
 def test_settings_are_not_changed_once_they_are_made() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Config().pool = 30  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["nobody", "words"])
+def test_neighbours_are_found_by_a_retriever_that_has_vectors(name: str) -> None:
+    with pytest.raises(InputError, match=f"neighbours.by={name}"):
+        load(None, ["retrieve.words={kind: bm25}", f"neighbours.by=[{name}]"])
+
+
+def test_without_its_lexical_retriever_a_config_still_loads() -> None:
+    assert "lexical" not in load(None, ["retrieve.lexical=null"]).retrieve

@@ -158,3 +158,29 @@ def test_a_group_of_features_is_ablated_by_the_config(competition: Competition, 
     names = set(ablated.booster.feature_name())
     assert "label_count" in names
     assert not names & {"label_words", "shared_question", "sibling_rank"}
+
+
+def test_an_encoder_is_trained_for_each_fold_once_and_its_runs_are_the_stage_s(
+    tiny_bert: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="the models' packages are not installed")
+    monkeypatch.setenv("EEDI_CACHE", str(tmp_path / "cache"))
+    dense = {"kind": "dense", "weights": str(tiny_bert), "template": "plain", "dtype": "float32"}
+    config = Config.model_validate(
+        {
+            "sample": {"train": 24, "test": 4},
+            "fit": {"folds": 2},
+            "retrieve": {"lexical": {"kind": "tfidf"}, "dense": dense},
+            "rerank": {},
+            "blend": {"rounds": 5, "min_rows": 5},
+            "train": {"encoder": {"kind": "contrastive", "lora": None, "frozen": 0, "batch": 8}},
+        }
+    )
+    competition, encoders = opened(config, None), tmp_path / "encoders"
+    made = cross_validate(competition, config, store, encoders)
+    kept = pl.concat(pl.read_parquet(encoders / f"fold{fold}" / "run.parquet") for fold in range(2))
+    assert made.stages["dense"].sort(*QRELS.columns).equals(kept.sort(*QRELS.columns))
+    written = (encoders / "fold0" / "model.safetensors").stat().st_mtime_ns
+    again = cross_validate(competition, config, store, encoders)
+    assert again.stages[flow.BLEND].equals(made.stages[flow.BLEND])
+    assert (encoders / "fold0" / "model.safetensors").stat().st_mtime_ns == written
