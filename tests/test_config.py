@@ -107,7 +107,7 @@ def test_a_stage_is_swapped_by_its_kind_and_starts_from_that_kinds_defaults() ->
 
 def test_null_deletes_a_stage_and_another_name_adds_one() -> None:
     config = load(overrides=["retrieve.dense=null", "rerank.judge=null", "blend=null"])
-    assert (list(config.retrieve), config.rerank, config.blend) == (["lexical"], {}, None)
+    assert (list(config.retrieve), config.rerank, config.blend) == (["lexical", "minilm"], {}, None)
     added = load(overrides=["rerank.second={kind: listwise, depth: 5}"])
     assert added.rerank == {"judge": Listwise(), "second": Listwise(depth=5)}
 
@@ -123,7 +123,7 @@ def test_null_deletes_a_stage_and_another_name_adds_one() -> None:
         ("pool: many", "pool='many'"),
         ("blend: 3", "blend=3"),
         ("retrieve: {third: {kind: guess}}", "retrieve.third"),
-        ("retrieve: {lexical: null, dense: null}", "one retriever"),
+        ("retrieve: {lexical: null, minilm: null, dense: null}", "one retriever"),
         ("name: ../elsewhere", "name='../elsewhere'"),
         ("- pool", "list"),
         ("pool: [", "some.yaml"),
