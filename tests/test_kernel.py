@@ -41,7 +41,7 @@ def fitted(folder: Path, **dense: Any) -> Path:
         rerank={"judge": Listwise(engine="hashed", weights=sources.HASHED)},
         blend=None,
     )
-    bundles.save(bundles.Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), [], []), folder)
+    bundles.save(bundles.Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], []), folder)
     return folder
 
 
