@@ -158,7 +158,11 @@ def test_the_wheel_holds_the_package_and_nothing_that_lay_about(built: Path) -> 
     (wheel,) = (built / "dataset").glob("*.whl")
     members = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = Path(inputs.__file__).parents[1]
-    sources_ = [path for pattern in ("*.py", "siblings/*.txt") for path in package.rglob(pattern)]
+    sources_ = [
+        path
+        for pattern in ("*.py", "siblings/*.txt", "report/page.html", "report/style.css", "report/script.js")
+        for path in package.rglob(pattern)
+    ]
     assert members == {str(path.relative_to(package.parent)) for path in sources_}
 
 
