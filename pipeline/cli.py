@@ -161,6 +161,27 @@ def encoder(
     print(f"{out}: trained")
 
 
+@training.command()
+def judge(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    fold: Annotated[int | None, typer.Option(help="Hold out this fold. Without it: learn everything.")] = None,
+) -> None:
+    """Fine-tune the pointwise judge by the config's recipe; a killed training goes on when the command is repeated."""
+    from pipeline import tables
+    from pipeline.config import load
+    from pipeline.sample import opened
+    from pipeline.train.judge import train
+
+    settings = load(config, overrides or [])
+    scores = train(opened(settings, data), settings, fold, out)
+    for stage in dict.fromkeys(row["stage"] for row in scores):
+        _show(tables.subsets, f"answers that were held out, {stage}", [row for row in scores if row["stage"] == stage])
+    print(f"{out}: trained")
+
+
 @app.command()
 def retrieve(
     overrides: Overrides = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -188,8 +188,9 @@ class Lora(Spec):
 
 
 class Training(Spec):
-    """What all recipes for the bi-encoder share."""
+    """What all recipes share; the bi-encoder's defaults."""
 
+    room: ClassVar[str] = "train.encoder"  # where in the settings it stands
     stage: str = "dense"  # the retriever whose weights, texts and pooling are trained
     epochs: float = Field(1, gt=0)
     batch: int = Field(24, ge=1)  # questions a step and device
@@ -240,10 +241,27 @@ class SeedMended(Seed):
     kind: Literal["seed-mended"] = "seed-mended"  # type: ignore[assignment]
 
 
+class YesNo(Training):
+    """A pointwise judge: a query's right label among wrong candidates, by the margins of Yes over No."""
+
+    room: ClassVar[str] = "train.judge"
+    kind: Literal["pointwise"] = "pointwise"
+    stage: str = "judge"  # the pointwise judge whose weights and tokens are trained; its depth is how deep candidates reach
+    batch: int = Field(12, ge=1)  # answers a step and device: about 3,000 tokens, their lists as trees
+    learning_rate: float = Field(2e-4, gt=0)
+    lora: Lora = Lora(rank=16, alpha=32)
+    runs: tuple[str, ...] = ()  # stored out-of-fold runs, whose candidates are shown …
+    by: str = "lexical"  # … and the retriever, of words alone, of the answers that none of them holds
+    negatives: int = Field(7, ge=1)  # wrong candidates an answer, drawn once by `seed`, the better ones sooner
+    none: float = Field(0.25, ge=0)  # the weight of the same list without its right label, to be answered "none of these"
+    binary: float = Field(0.25, ge=0)  # the weight of each candidate by itself, so that a margin's sign means something
+
+
 class Train(Spec):
     """How `eedi train` trains."""
 
     encoder: Annotated[Contrastive | Seed | SeedMended, Field(discriminator="kind")] = Contrastive()
+    judge: YesNo = YesNo()
 
 
 class Config(Spec):
@@ -325,10 +343,9 @@ def resolved(settings: Any, where: str) -> Config:
     except ValidationError as error:
         faults = []
         for one in error.errors():
-            # of a stage's place, the third part is its kind, which nobody wrote there
-            place = [
-                str(part) for i, part in enumerate(one["loc"]) if i != 2 or one["loc"][0] not in ("retrieve", "rerank", "train")
-            ]
+            # where there are kinds, the third part of the place is one, which nobody wrote there
+            kinds = one["loc"][:1] in (("retrieve",), ("rerank",)) or one["loc"][:2] == ("train", "encoder")
+            place = [str(part) for i, part in enumerate(one["loc"]) if i != 2 or not kinds]
             unknown = one["type"] == "extra_forbidden"
             value = f"={one['input']!r}" if isinstance(one["input"], str | int | float) and not unknown else ""
             fault = "no such setting" if unknown else one["msg"]

@@ -58,7 +58,8 @@ def _told(chain: Chain, fold: int) -> dict[str, float]:
 
 def _trained(competition: Competition, config: Config, folder: Path) -> dict[str, pl.DataFrame]:
     """The out-of-fold run of the retriever that the config trains, a training a fold; what is there already is taken."""
-    from pipeline.train.encoder import RUN, train_folds
+    from pipeline.train.encoder import train_folds
+    from pipeline.train.folder import RUN
 
     if not (folder / RUN).is_file():
         train_folds(competition, config, folder)

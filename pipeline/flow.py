@@ -18,7 +18,7 @@ import polars as pl
 from pipeline import blend, shift, submission
 from pipeline.bundle import Bundle
 from pipeline.chain import Chain, out_of_fold
-from pipeline.config import Bm25, Config, Dense, Tfidf
+from pipeline.config import Bm25, Config, Dense, Judge, Tfidf
 from pipeline.data import Competition, queries_of, read_examples, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats, votes
@@ -234,37 +234,39 @@ def retrieved(competition: Competition, config: Config, fold: int | None, store:
     What counts as seen is what the fold's training side shows. Questions that a retriever was trained on are left out.
     """
     train, _ = labelled(competition)
+    config = config.model_copy(update={"rerank": {}})
     fresh = _not_learnt(train, config)
     parts = [training_rows(competition, config.fit, k) for k in (range(config.fit.folds) if fold is None else (fold,))]
     queries = pl.concat([part.queries for part in parts]).join(fresh, on="question_id", how="semi", maintain_order="left")
     qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))
     if queries.is_empty():
         raise _all_learnt()
-    done = score(queries, queries.clear(), competition, config.model_copy(update={"rerank": {}}), store)
+    done = score(queries, queries.clear(), competition, config, store)
     return table(done, qrels.join(queries, on="query_id", how="semi"), seen)
 
 
 def _not_learnt(questions: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """The questions that no retriever was trained on: its ranking of the others says nothing of how it ranks a test."""
+    """The questions that no model was trained on: its ranking of the others says nothing of how it ranks a test."""
     known = _known(config)
     fresh = questions.filter(pl.Series([text not in known for text in text_hashes(questions)], dtype=pl.Boolean))
     if fresh.height < questions.height:
-        log.info("a retriever was trained on %d of the training questions: left out", questions.height - fresh.height)
+        log.info("a model was trained on %d of the training questions: left out", questions.height - fresh.height)
     return fresh
 
 
 def _all_learnt() -> InputError:
     return InputError(
         "the training data",
-        found="no labelled question but those that a retriever was trained on",
+        found="no labelled question but those that a model was trained on",
         wanted="others as well, to fit or to score on",
         remedy="Give --bundle, an adapter that was trained with --fold, or blend=null.",
     )
 
 
 def _known(config: Config) -> set[str]:
-    """The hashes of the questions that the retrievers were trained on."""
-    return {text for spec in config.retrieve.values() if isinstance(spec, Dense) for text in learnt(spec)}
+    """The hashes of the questions that the retrievers and the judges were trained on."""
+    specs = (*config.retrieve.values(), *config.rerank.values())
+    return {text for spec in specs if isinstance(spec, Dense | Judge) for text in learnt(spec)}
 
 
 def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:

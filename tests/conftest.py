@@ -120,6 +120,22 @@ def tiny_chat(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
+def tiny_judge(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with Yes and No as tokens, as a pointwise judge wants it."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny") / "judge"
+    shutil.copytree(tiny_chat, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["Yes", "No"])
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(Qwen2Config.from_pretrained(folder, vocab_size=len(tokenizer))).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder: a BERT of two layers with mean pooling; its tokens are bytes."""
     return sentence_transformer("Bert", "mean", tmp_path_factory.mktemp("tiny"), max_position_embeddings=512)

@@ -76,7 +76,7 @@ class Set:
     def __call__(self, *places: int) -> Any:
         """The loss of the questions at `places`, handed over as the trainer does it."""
         batch = self.task.collator([{"place": place} for place in places])
-        return self.loss([{"input_ids": batch["question_input_ids"]}])
+        return self.loss([{"input_ids": batch["at_input_ids"]}])
 
     def with_memory(self, label: int, vector: Any, *places: int) -> float:
         """The loss when the memory, exact but for that, holds `vector` for `label`."""

@@ -171,7 +171,7 @@ def test_what_two_retrievers_were_trained_on_is_left_out_together(
     half, rest = competition.train.head(30), competition.train.tail(30)
     other = {"weights": "hashed", "kind": "dense", "adapter": str(trained(tmp_path / "other", rest))}
     both = load(HASHED, [*SMALL, f"retrieve.dense.adapter={trained(tmp_path / 'adapter', half)}", f"retrieve.other={other}"])
-    with pytest.raises(InputError, match="a retriever was trained on"):
+    with pytest.raises(InputError, match="a model was trained on"):
         flow.fit(competition, both, store)
 
 
@@ -180,7 +180,7 @@ def test_where_a_retriever_was_trained_on_everything_there_is_nothing_to_fit_a_b
 ) -> None:
     assert competition.train is not None
     settings = with_adapter(trained(tmp_path / "adapter", competition.train))
-    with pytest.raises(InputError, match=r"(?s)found: .*a retriever was trained on.*wanted: .*remedy: .*--bundle.*--fold"):
+    with pytest.raises(InputError, match=r"(?s)found: .*a model was trained on.*wanted: .*remedy: .*--bundle.*--fold"):
         flow.fit(competition, settings, store)
 
 

@@ -32,6 +32,7 @@ Eedi = Callable[..., CompletedProcess[str]]
 # what this holds in memory besides the weights is in a checkpoint, so that a resumed training can be compared bit by bit
 ADAPTER = {"kind": "contrastive", "negatives": "batch", "hard": 0, "frozen": 2, "learning_rate": 3e-3}
 SEED = {"kind": "seed", "learning_rate": 1e-3}
+JUDGE = {"frozen": 2, "negatives": 2, "learning_rate": 3e-3}
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +40,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EEDI_CACHE", str(tmp_path / "cache"))
 
 
-def settings(folder: Path, weights: Path, recipe: dict[str, Any], **more: Any) -> Path:
+def settings(folder: Path, weights: Path, recipe: dict[str, Any], model: str = "encoder", **more: Any) -> Path:
     """A config file for a checkpoint a step."""
     spec = {"weights": str(weights), "template": "short", "dtype": "float32", "adapter": None}
-    encoder = {"batch": 4, "epochs": 5, "checkpoint_minutes": 1e-9, **more, **recipe}
+    judge = {"kind": "pointwise", "weights": str(weights), "dtype": "float32", "depth": 3}
+    training = {"batch": 4, "epochs": 5, "checkpoint_minutes": 1e-9, **more, **recipe}
     told = {"name": "tiny", "retrieve": {"dense": spec}, "sample": {"train": 24, "test": 4}, "fit": {"folds": 2}}
+    told["rerank"] = {"judge": judge}
     file = folder / "tiny.yaml"
-    file.write_text(yaml.safe_dump({**told, "train": {"encoder": encoder}}), encoding="utf-8")
+    file.write_text(yaml.safe_dump({**told, "train": {model: training}}), encoding="utf-8")
     return file
 
 
@@ -58,11 +61,11 @@ def whole(work: Path) -> list[Path]:
     return [found[step] for step in sorted(found)]
 
 
-def killed(here: Path, *arguments: str) -> Path:
+def killed(here: Path, *arguments: str, model: str = "encoder") -> Path:
     """The hidden folder of a training that was killed after some steps, when it had two whole checkpoints."""
     work = here / ".out.training"
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "train", "encoder", "--out", "out", *arguments],
+        [sys.executable, "-m", "pipeline", "train", model, "--out", "out", *arguments],
         cwd=here,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,
@@ -77,21 +80,23 @@ def killed(here: Path, *arguments: str) -> Path:
     return work
 
 
-@pytest.mark.parametrize("recipe", [ADAPTER, SEED], ids=["adapter", "seed"])
+@pytest.mark.parametrize(
+    ("model", "recipe"), [("encoder", ADAPTER), ("encoder", SEED), ("judge", JUDGE)], ids=["adapter", "seed", "judge"]
+)
 def test_a_killed_training_goes_on_to_the_very_weights_of_one_that_was_not_killed(
-    recipe: dict[str, Any], eedi: Eedi, tiny_qwen: Path, tmp_path: Path
+    model: str, recipe: dict[str, Any], eedi: Eedi, tiny_judge: Path, tmp_path: Path
 ) -> None:
-    arguments = ("--config", str(settings(tmp_path, tiny_qwen, recipe)), "--fold", "0")
-    checkpoints = whole(killed(tmp_path, *arguments))
+    arguments = ("--config", str(settings(tmp_path, tiny_judge, recipe, model)), "--fold", "0")
+    checkpoints = whole(killed(tmp_path, *arguments, model=model))
     for checkpoint in checkpoints:  # that its state is written last is why it says that the rest is whole
         times = {file: file.stat().st_mtime_ns for file in checkpoint.rglob("*") if file.is_file()}
         assert max(times.values()) == times[checkpoint / "trainer_state.json"]
     (checkpoints[-1] / "trainer_state.json").write_text('{"global_step": ', encoding="utf-8")
-    resumed = eedi("train", "encoder", "--out", "out", *arguments)
+    resumed = eedi("train", model, "--out", "out", *arguments)
     assert resumed.returncode == 0, resumed.stderr
     assert f"{checkpoints[-1].name} was cut off: removed" in resumed.stderr
     assert f"{checkpoints[-2].name}\n" in resumed.stderr.partition("going on from ")[2]
-    plain = eedi("train", "encoder", "--out", "plain", *arguments)
+    plain = eedi("train", model, "--out", "plain", *arguments)
     assert plain.returncode == 0 and "going on from" not in plain.stderr, plain.stderr
     for name in ("model.safetensors", "adapter_model.safetensors", "run.parquet"):
         both = [tmp_path / folder / name for folder in ("out", "plain")]

@@ -51,6 +51,7 @@ def settings(weights: Path, encoder: dict[str, Any], **dense: Any) -> Config:
             "sample": {"train": 24, "test": 4},
             "fit": {"folds": 2},
             "retrieve": {"dense": spec},
+            "neighbours": None,
             "train": {"encoder": {"batch": 4, "epochs": 1, **encoder}},
         }
     )

@@ -98,7 +98,7 @@ def test_settings_that_cannot_be_trained_with_are_refused_before_any_weights_are
 
 def settings(weights: Path, encoder: dict[str, Any]) -> Config:
     spec = {"kind": "dense", "weights": str(weights), "dtype": "float32"}
-    base = {"retrieve": {"dense": spec}, "sample": {"train": 12, "test": 2}, "fit": {"folds": 2}}
+    base = {"retrieve": {"dense": spec}, "neighbours": None, "sample": {"train": 12, "test": 2}, "fit": {"folds": 2}}
     return Config.model_validate({**base, "train": {"encoder": {"kind": "contrastive", **encoder}}})
 
 

@@ -79,10 +79,10 @@ def _misfit(adapter: Path, weights: str, found: str) -> InputError:
     )
 
 
-def add(model: SentenceTransformer, lora: Lora, frozen: int) -> None:
+def add(model: SentenceTransformer, lora: Lora, frozen: int, room: str = "train.encoder") -> None:
     """Put a new adapter on every linear layer from the layer `frozen` on; it alone will learn, in float32.
 
-    Raises `InputError` when that leaves no layer.
+    Raises `InputError`, which names the setting in `room`, when that leaves no layer.
     """
     from peft import LoraConfig
     from torch import nn
@@ -93,7 +93,7 @@ def add(model: SentenceTransformer, lora: Lora, frozen: int) -> None:
     above = [name for name in linear if (at := re.search(r"\.(\d+)\.", f".{name}")) and int(at[1]) >= frozen]
     if not above:
         raise InputError(
-            f"train.encoder.frozen={frozen}",
+            f"{room}.frozen={frozen}",
             found="no linear layer above it",
             wanted="fewer frozen layers than the backbone has",
             remedy="Lower it.",
@@ -105,7 +105,7 @@ def add(model: SentenceTransformer, lora: Lora, frozen: int) -> None:
             weight.data = weight.data.float()
 
 
-def begin(model: SentenceTransformer, folder: Path) -> None:
+def begin(model: SentenceTransformer, folder: Path, room: str = "train.encoder") -> None:
     """Give the new adapter of `model` the weights of a stored one.
 
     Raises `InputError` when they are not the same ones.
@@ -122,10 +122,10 @@ def begin(model: SentenceTransformer, folder: Path) -> None:
             raise ValueError(f"weights that it has or lacks, or of another shape: {', '.join(sorted(strange)[:3])}")
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"train.encoder.start={folder}",
+            f"{room}.start={folder}",
             found=str(error).splitlines()[0][:200],
             wanted="an adapter of the rank and the layers that are to learn",
-            remedy="Set train.encoder.lora and train.encoder.frozen as it was trained, or start=null.",
+            remedy=f"Set {room}.lora and {room}.frozen as it was trained, or start=null.",
         ) from None
     set_peft_model_state_dict(body, stored)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import polars as pl
 
-from pipeline.config import Dense
+from pipeline.config import Dense, Judge
 from pipeline.models import adapters, memory, sources
 from pipeline.models.device import device, dtype_of
 from pipeline.models.hashed import HashedEncoder
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 # token is then the template's line end.
 PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
-RECORD = "training.json"  # what `eedi train encoder` leaves beside the weights
+RECORD = "training.json"  # what `eedi train` leaves beside the weights
 
 Kind = Literal["query", "label"]
 
@@ -86,13 +86,19 @@ def load(folder: Path, spec: Dense) -> SentenceTransformer:
     return model.eval()
 
 
-def learnt(spec: Dense) -> set[str]:
-    """The hashes (`data.text_hashes`) of the questions that a bi-encoder of ours was trained on; of others nothing is known."""
+def learnt(spec: Dense | Judge) -> set[str]:
+    """The hashes (`data.text_hashes`) of the questions that a model of ours was trained on; of others nothing is known."""
     known: set[str] = set()
     for reference in (spec.weights, spec.adapter):
-        if reference and (found := sources.here(reference)) and (record := found[1] / RECORD).is_file():
-            known.update(json.loads(record.read_text(encoding="utf-8"))["trained_on"])
+        if reference and (found := sources.here(reference)):
+            known |= recorded(found[1])
     return known
+
+
+def recorded(folder: Path) -> set[str]:
+    """The hashes of the questions that a training of ours says it learnt in `folder`; none where no training wrote there."""
+    record = folder / RECORD
+    return set(json.loads(record.read_text(encoding="utf-8"))["trained_on"]) if record.is_file() else set()
 
 
 class KeptEncoder:

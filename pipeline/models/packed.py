@@ -1,8 +1,9 @@
-"""A sentence-transformers model computed on trees of tokens (see `tree.py`) instead of padded batches."""
+"""Models computed on trees of tokens (see `tree.py`) instead of padded batches: their layers, and a bi-encoder's vectors."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,18 +22,63 @@ WIDTH = 256
 PROBE = ("Add the fractions. Wrong answer: 2/5", "Add the fractions. Wrong answer: 1/6", " ".join(map(str, range(400))))
 
 
-class Packed:
-    """The vectors of trees, with gradients where the model's weights want them."""
+class Layers(ABC):
+    """A transformer's layers on trees, and what a text's last states are turned into."""
+
+    dim: int  # of what a text is turned into
+
+    def __init__(self, body: Any, causal: bool | None = None) -> None:
+        self.body = body
+        own = any(getattr(module, "is_causal", False) for module in body.modules())
+        self.causal = own if causal is None else causal
+        # RoBERTa's positions begin behind its padding token's
+        offset = getattr(getattr(body, "embeddings", None), "padding_idx", None)
+        self.first = 0 if offset is None else offset + 1
+
+    @abstractmethod
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each text's tokens, one at least."""
+
+    @abstractmethod
+    def vectors(self, batch: Batch, hidden: torch.Tensor | None = None, layers: slice = slice(None)) -> torch.Tensor:
+        """(m, dim) float32: what the texts are turned into, with gradients where the weights want them; see `states`."""
+
+    def states(self, batch: Batch, hidden: torch.Tensor | None = None, layers: slice = slice(None)) -> torch.Tensor:
+        """(r, n, width): the nodes' states behind `layers`; `hidden`, where given, are those before them."""
+        import torch
+
+        def here(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, device=self.body.device)
+
+        entry: dict[str, Any] = (
+            {"input_ids": here(batch.tokens)} if hidden is None else {"inputs_embeds": hidden.to(self.body.device)}
+        )
+        positions, attends = here(batch.positions + self.first), here(batch.attends)[:, None]
+        body = self.body if layers == slice(None) else part(self.body, layers)
+        with mixed(self.body):
+            return body(**entry, position_ids=positions, attention_mask=attends, use_cache=False).last_hidden_state
+
+    def splits(self, at: int) -> bool:
+        """Whether the layers before `at` and those from it on, one after the other, give the whole model's states."""
+        import torch
+
+        batch = lay([[grow(self.tokens(PROBE[:2]), self.causal)]])
+        with torch.inference_mode():
+            try:
+                apart = self.states(batch, self.states(batch, layers=slice(0, at)), slice(at, None))
+            except (TypeError, ValueError, AttributeError):  # layers in another place, or of another kind
+                return False
+            return bool(torch.cosine_similarity(apart.float(), self.states(batch).float(), dim=-1).min() > 0.999)
+
+
+class Packed(Layers):
+    """A sentence-transformers model's vectors of trees."""
 
     def __init__(self, model: SentenceTransformer, causal: bool | None = None) -> None:
         self.model = model
-        self.transformer, self.pooling, *self.rest = model
-        self.body = self.transformer.model
-        own = any(getattr(module, "is_causal", False) for module in self.body.modules())
-        self.causal = own if causal is None else causal
-        # RoBERTa's positions begin behind its padding token's
-        offset = getattr(getattr(self.body, "embeddings", None), "padding_idx", None)
-        self.first = 0 if offset is None else offset + 1
+        transformer, self.pooling, *self.rest = model
+        super().__init__(transformer.model, causal)
+        self.dim = model.get_embedding_dimension()
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Each text's tokens as the model's own preprocessing makes them, cut to its length."""
@@ -40,21 +86,6 @@ class Packed:
         pairs = zip(features["input_ids"].tolist(), features["attention_mask"].tolist(), strict=True)
         found = [[token for token, real in zip(ids, mask, strict=True) if real] for ids, mask in pairs]
         return [own or [self.model.tokenizer.pad_token_id or 0] for own in found]  # an empty text needs a vector too
-
-    def states(self, batch: Batch, hidden: torch.Tensor | None = None, layers: slice = slice(None)) -> torch.Tensor:
-        """(r, n, width): the nodes' states behind `layers`; `hidden`, where given, are those before them."""
-        import torch
-
-        def here(array: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(array, device=self.model.device)
-
-        entry: dict[str, Any] = (
-            {"input_ids": here(batch.tokens)} if hidden is None else {"inputs_embeds": hidden.to(self.model.device)}
-        )
-        positions, attends = here(batch.positions + self.first), here(batch.attends)[:, None]
-        body = self.body if layers == slice(None) else part(self.body, layers)
-        with mixed(self.body):
-            return body(**entry, position_ids=positions, attention_mask=attends, use_cache=False).last_hidden_state
 
     def vectors(self, batch: Batch, hidden: torch.Tensor | None = None, layers: slice = slice(None)) -> torch.Tensor:
         """(m, dim) float32: the texts' vectors, normalised if the model does that."""
@@ -88,18 +119,6 @@ class Packed:
                 return False
             own = self.model.encode(list(PROBE), convert_to_tensor=True, show_progress_bar=False).float().cpu()
         return bool(torch.cosine_similarity(ours, own).min() > 0.999)
-
-    def splits(self, at: int) -> bool:
-        """Whether the layers before `at` and those from it on, one after the other, give the whole model's vectors."""
-        import torch
-
-        batch = lay([[grow(self.tokens(PROBE[:2]), self.causal)]])
-        with torch.inference_mode():
-            try:
-                apart = self.vectors(batch, self.states(batch, layers=slice(0, at)), slice(at, None))
-            except (TypeError, ValueError, AttributeError):  # layers in another place, or of another kind
-                return False
-            return bool(torch.cosine_similarity(apart, self.vectors(batch)).min() > 0.999)
 
 
 def batches(trees: Sequence[Tree], nodes: int) -> Iterator[tuple[Batch, list[int]]]:
@@ -138,7 +157,7 @@ def mixed(body: Any) -> Iterator[None]:
         yield
 
 
-def encode(packed: Packed, texts: Sequence[str], nodes: int) -> np.ndarray:
+def encode(packed: Layers, texts: Sequence[str], nodes: int) -> np.ndarray:
     """(n, dim) float32 in the texts' order, `nodes` nodes computed at a time."""
     import torch
     from tqdm import tqdm
@@ -146,7 +165,7 @@ def encode(packed: Packed, texts: Sequence[str], nodes: int) -> np.ndarray:
     tokens = packed.tokens(texts)
     groups = families(tokens, packed.causal)
     trees = [grow([tokens[i] for i in group], packed.causal) for group in groups]
-    vectors = np.zeros((len(texts), packed.model.get_embedding_dimension()), dtype=np.float32)
+    vectors = np.zeros((len(texts), packed.dim), dtype=np.float32)
     with torch.inference_mode(), tqdm(total=len(texts), unit="text", desc="encoding") as bar:
         for batch, places in batches(trees, nodes):
             which = [i for place in places for i in groups[place]]

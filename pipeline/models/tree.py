@@ -23,12 +23,22 @@ class Tree:
 
     tokens: np.ndarray  # (n,) int64
     positions: np.ndarray  # (n,) int64: the node's place in its text, from 0
-    attends: np.ndarray  # (n, n) bool: row i is what node i sees
+    parents: np.ndarray  # (n,) int64: the node before it, -1 where there is none
     starts: np.ndarray  # (m,) int64: each text's first node, in the texts' order
     ends: np.ndarray  # (m,) int64: each text's last node
+    causal: bool
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def attends(self) -> np.ndarray:
+        """(n, n) bool: row i is what node i sees. Made when it is asked for: of many trees it would fill the memory."""
+        seen = np.eye(len(self), dtype=bool)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[node] |= seen[parent]
+        return seen if self.causal else seen | seen.T  # not causal, every text is one path of its own: who is seen sees
 
 
 @dataclass(frozen=True)
@@ -65,13 +75,7 @@ def grow(texts: Sequence[Tokens], causal: bool) -> Tree:
             path.append(len(tokens))
             tokens.append(token)
         starts[i], ends[i], before = path[0], path[-1], text
-    attends = np.eye(len(tokens), dtype=bool)
-    for node, parent in enumerate(parents):
-        if parent >= 0:
-            attends[node] |= attends[parent]
-    if not causal:  # every text is one path of its own: who is seen sees
-        attends |= attends.T
-    return Tree(np.array(tokens), np.array(positions), attends, starts, ends)
+    return Tree(np.array(tokens), np.array(positions), np.array(parents), starts, ends, causal)
 
 
 def lay(lines: Sequence[Sequence[Tree]]) -> Batch:

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from pipeline import prompts
 from pipeline.config import Contrastive, Dense
-from pipeline.data import WRITTEN
 from pipeline.errors import InputError
 from pipeline.models.encoder import SentenceEncoder
 from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import ranked, stored_run
-from pipeline.train.loop import Task
-from pipeline.train.units import AT_ONCE, Embedder, Unit
+from pipeline.train.loop import Places, Task
+from pipeline.train.rows import repeated
+from pipeline.train.units import AT_ONCE, Embedder, Unit, refuse_frozen
 
 
 def prepared(
@@ -43,15 +43,8 @@ def prepared(
             wanted="BERT, RoBERTa, Qwen, Llama, Mistral or one of their kind",
             remedy="Choose other weights, or train with a seed recipe.",
         )
-    body = encoder.packed.body
-    if recipe.frozen and (recipe.frozen >= body.config.num_hidden_layers or not encoder.packed.splits(recipe.frozen)):
-        raise InputError(
-            f"train.encoder.frozen={recipe.frozen}",
-            found=f"{type(body).__name__} of {body.config.num_hidden_layers} layers",
-            wanted="fewer than all layers, of a decoder such as Qwen2: others' lower layers cannot be computed apart",
-            remedy="Lower it, or set train.encoder.frozen=0.",
-        )
-    for module in body.modules():
+    refuse_frozen(encoder.packed, recipe)
+    for module in encoder.packed.body.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # of attention it costs several times the attention itself
     embedder = Embedder(encoder.packed, recipe.frozen, weights)
@@ -68,8 +61,7 @@ def prepared(
     twins = {i: same - {i} for same in by_text.values() if len(same) > 1 for i in same}
     mined = _mined(Path(recipe.mined), groups, place, recipe.mined_each) if recipe.mined else [[] for _ in groups]
     loss = Contrast(encoder.model, embedder, questions, labels, twins, mined, recipe)
-    own = [WRITTEN not in group["question_id"][0] for group in groups]
-    return Task(loss, {"place": [i for i, real in enumerate(own) for _ in range(recipe.repeat if real else 1)]}, Places())
+    return Task(loss, {"place": repeated([group["question_id"][0] for group in groups], recipe.repeat)}, Places())
 
 
 def _mined(run: Path, groups: Sequence[pl.DataFrame], place: Mapping[int, int], each: int) -> list[list[int]]:
@@ -163,13 +155,3 @@ class Contrast(nn.Module):
         with torch.no_grad():
             near = (queries @ self.memory.T).masked_fill(barred, -torch.inf).scatter(1, golds[:, None], -torch.inf)
             return [int(label) for label in near.topk(self.spec.hard, dim=1).indices.flatten()]
-
-
-class Places:
-    """The trainer's collator: a batch is its questions' places, under the name by which the trainer knows inputs."""
-
-    valid_label_columns: tuple[str, ...] = ()
-
-    def __call__(self, rows: list[dict[str, int]]) -> dict[str, Tensor]:
-        """One tensor (rows,)."""
-        return {"question_input_ids": torch.tensor([row["place"] for row in rows])}

@@ -34,6 +34,16 @@ class Task:
     collator: Any = None
 
 
+class Places:
+    """A collator for a loss that holds what is learnt: a batch is its places there, named as the trainer knows inputs."""
+
+    valid_label_columns: tuple[str, ...] = ()
+
+    def __call__(self, rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        """One tensor (rows,)."""
+        return {"at_input_ids": torch.tensor([row["place"] for row in rows])}
+
+
 class Trainer(SentenceTransformerTrainer):
     """sentence-transformers' trainer; a checkpoint of an adapter is laid on the model that is there already."""
 
@@ -85,7 +95,7 @@ def last_whole(folder: Path) -> str | None:
 
 
 def run(model: SentenceTransformer, task: Task, evaluator: BaseEvaluator | None, spec: Training, folder: Path) -> None:
-    """Train `model`, from the last whole checkpoint in `folder` if there is one.
+    """Train `model`, from the last whole checkpoint in `folder` if there is one; it comes back in eval mode.
 
     Raises `InputError` when memory runs out.
     """
@@ -132,6 +142,7 @@ def run(model: SentenceTransformer, task: Task, evaluator: BaseEvaluator | None,
             f"training on {device()}",
             found=str(error).splitlines()[0],
             wanted="memory for a step",
-            remedy="Lower train.encoder.batch and raise train.encoder.accumulate, set train.encoder.checkpointing=true, "
-            "or raise train.encoder.frozen.",
+            remedy=f"Lower {spec.room}.batch and raise {spec.room}.accumulate, set {spec.room}.checkpointing=true, "
+            f"or raise {spec.room}.frozen.",
         ) from None
+    model.eval()

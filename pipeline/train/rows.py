@@ -6,15 +6,16 @@ It knows no model. Truth comes in by `data.read_qrels`, and leaves as one label 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
-from pipeline.config import Fit
-from pipeline.data import Competition, queries_of, read_examples
+from pipeline.config import Fit, Training
+from pipeline.data import WRITTEN, Competition, queries_of, read_examples
 from pipeline.errors import InputError
 from pipeline.folds import make_folds, one_out
+from pipeline.models import sources
 from pipeline.schema import QUERIES
 
 
@@ -57,6 +58,26 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
         qrels=held,
         seen=held.join(side, on="label_id", how="semi"),
     )
+
+
+def rows_for(recipe: Training, competition: Competition, fit: Fit, fold: int | None) -> Rows:
+    """`training_rows` that `recipe` wants. Raises `InputError` where nothing is left to learn from."""
+    rows = training_rows(competition, fit, fold, [sources.shipped(name) for name in recipe.written])
+    if not recipe.repeat:
+        rows = replace(rows, train=rows.train.filter(pl.col("question_id").str.contains(WRITTEN, literal=True)))
+    if rows.train.is_empty():
+        raise InputError(
+            f"{recipe.room}.repeat=0",
+            found="no written question for this catalogue",
+            wanted="something to learn from",
+            remedy=f"Name files in {recipe.room}.written, or raise repeat.",
+        )
+    return rows
+
+
+def repeated(question_ids: Sequence[str], repeat: int) -> list[int]:
+    """Their places as they stand in an epoch: the competition's own `repeat` times."""
+    return [i for i, name in enumerate(question_ids) for _ in range(1 if WRITTEN in name else repeat)]
 
 
 def labelled(competition: Competition) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.models.packed import Packed, batches
+from pipeline.config import Training
+from pipeline.errors import InputError
+from pipeline.models.packed import Layers, batches
 from pipeline.models.tree import Batch, Tree, grow
 from pipeline.store import cache_folder, replacing
 
@@ -27,24 +29,22 @@ CHUNK = 128  # units whose states are made at a time
 
 @dataclass(frozen=True)
 class Unit:
-    """Texts that are learnt together, a question's answers or one label, and the label of each."""
+    """Texts that are learnt together, a question's answers, one label or a judge's prompts, and the label of each."""
 
     tree: Tree
-    labels: tuple[int, ...]  # places in the catalogue
-    states: torch.Tensor | None = None  # (nodes, width), behind the frozen layers
+    labels: tuple[int, ...]  # one a text
+    states: Path | None = None  # where those behind the frozen layers lie, (nodes, width)
 
 
 class Embedder:
-    """A model and the number of its lower layers that are frozen; it makes units and their vectors."""
+    """A model and the number of its lower layers whose states are kept; it makes units and reads them."""
 
-    def __init__(self, packed: Packed, frozen: int, weights: str) -> None:
+    def __init__(self, packed: Layers, frozen: int, weights: str) -> None:
         self.packed, self.frozen = packed, frozen
         self.weights = weights  # a fingerprint: the states depend on it
 
     def units(self, groups: Sequence[Sequence[str]], labels: Sequence[Sequence[int]]) -> list[Unit]:
         """A unit for each group of texts, with the frozen layers' states if there are any."""
-        from safetensors.torch import load
-
         tokens = iter(self.packed.tokens([text for group in groups for text in group]))
         made = [
             Unit(grow([next(tokens) for _ in group], self.packed.causal), tuple(own))
@@ -52,7 +52,7 @@ class Embedder:
         ]
         if self.frozen:
             self._keep([unit.tree for unit in made])
-            made = [replace(unit, states=load(self._path(unit.tree).read_bytes())["states"]) for unit in made]
+            made = [replace(unit, states=self._path(unit.tree)) for unit in made]
         return made
 
     def _path(self, tree: Tree) -> Path:
@@ -79,7 +79,14 @@ class Embedder:
                             file.write(save({"states": flat[at : at + len(tree)].clone()}))
 
     def vectors(self, units: Sequence[Unit], nodes: int | None = None) -> torch.Tensor:
-        """(texts, dim) float32 unit rows in the units' order, from batches of `nodes` nodes, or from a single one."""
+        """(texts, dim) float32: unit rows of what `read` gives."""
+        import torch
+
+        return torch.nn.functional.normalize(self.read(units, nodes), dim=-1)
+
+    def read(self, units: Sequence[Unit], nodes: int | None = None) -> torch.Tensor:
+        """(texts, dim) float32 in the units' order: what the model makes of each text, from batches of `nodes` nodes, or from a
+        single one."""
         import torch
 
         nodes = nodes or 2 * sum(len(unit.tree) for unit in units)
@@ -88,8 +95,7 @@ class Embedder:
         order: list[int] = []
         for batch, places in batches([unit.tree for unit in units], nodes):
             entry = _spread(batch, [units[i] for i in places]) if self.frozen else None
-            made = self.packed.vectors(batch, entry, slice(self.frozen, None) if self.frozen else slice(None))
-            parts.append(torch.nn.functional.normalize(made, dim=-1))
+            parts.append(self.packed.vectors(batch, entry, slice(self.frozen, None) if self.frozen else slice(None)))
             order += [k for i in places for k in range(ends[i] - len(units[i].labels), ends[i])]
         return torch.cat(parts)[np.argsort(order)]
 
@@ -97,9 +103,22 @@ class Embedder:
 def _spread(batch: Batch, units: Sequence[Unit]) -> torch.Tensor:
     """(r, n, width): the units' states at their nodes' places in the batch."""
     import torch
+    from safetensors.torch import load
 
-    own = [unit.states for unit in units if unit.states is not None]
+    own = [load(unit.states.read_bytes())["states"] for unit in units if unit.states]
     flat = torch.zeros(batch.tokens.size, own[0].shape[1], dtype=own[0].dtype)
     for at, states in zip(batch.offsets, own, strict=True):
         flat[at : at + len(states)] = states
     return flat.view(*batch.tokens.shape, -1)
+
+
+def refuse_frozen(packed: Layers, recipe: Training) -> None:
+    """Raise `InputError` where as many layers as `recipe` freezes cannot be computed apart from the others."""
+    body = packed.body
+    if recipe.frozen and (recipe.frozen >= body.config.num_hidden_layers or not packed.splits(recipe.frozen)):
+        raise InputError(
+            f"{recipe.room}.frozen={recipe.frozen}",
+            found=f"{type(body).__name__} of {body.config.num_hidden_layers} layers",
+            wanted="fewer than all layers, of a decoder such as Qwen2: others' lower layers cannot be computed apart",
+            remedy=f"Lower it, or set {recipe.room}.frozen=0.",
+        )

@@ -1,0 +1,102 @@
+"""Which labels a judge that learns is shown beside the right one: those that retrievers take for right.
+
+A retriever ranks what it has learnt as it will rank nothing else. So candidates come from runs whose makers learnt none of
+their rows, or from words in common, which learn nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pipeline import prompts
+from pipeline.config import Bm25, Config, Tfidf
+from pipeline.data import text_hashes
+from pipeline.errors import InputError
+from pipeline.models.encoder import recorded
+from pipeline.retrieve import retrieve
+from pipeline.runs import ranked, run, stored_run
+from pipeline.schema import RUN
+from pipeline.store import Store
+
+
+def candidates(queries: pl.DataFrame, catalog: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """A RUN of the `queries`: from the stored runs that the recipe names and, where none holds a query, by its retriever.
+
+    Raises `InputError` for a run that is none, that holds labels of another catalogue, or whose maker learnt its questions;
+    for runs that hold the same query; and for a retriever that might have learnt.
+    """
+    recipe = config.train.judge
+    remedy = f"Check {recipe.room}.runs."
+    told = [pl.DataFrame(schema=RUN.columns), *(_held(Path(name), queries, remedy) for name in recipe.runs)]
+    known, held = pl.concat(told), pl.concat([each["query_id"].unique() for each in told])
+    if held.is_duplicated().any():
+        raise InputError(
+            f"{recipe.room}.runs",
+            found=f"{held.filter(held.is_duplicated())[0]} in several",
+            wanted="each query in one run",
+            remedy="Fuse them, or name one of them.",
+        )
+    strange = known.join(catalog, on="label_id", how="anti")
+    if strange.height:
+        raise InputError(
+            f"{recipe.room}.runs", found=f"label {strange['label_id'][0]}", wanted="labels of this catalogue", remedy=remedy
+        )
+    silent = queries.join(known, on="query_id", how="anti", maintain_order="left")
+    if silent.is_empty():
+        return run(known)
+    spec = config.retrieve.get(recipe.by)
+    if not isinstance(spec, Tfidf | Bm25):
+        raise InputError(
+            f"{recipe.room}.by={recipe.by}",
+            found="no such retriever" if spec is None else f"kind {spec.kind}, which may have learnt what it ranks",
+            wanted=f"a retriever of kind tfidf or bm25, for {silent.height} answers that no run holds",
+            remedy=f"Name one, or runs that hold them in {recipe.room}.runs.",
+        )
+    # by the labels' names alone: where a written question is a label's example, it would find itself
+    return run(pl.concat([known, retrieve(silent, catalog, spec, Store())]))
+
+
+def _held(file: Path, queries: pl.DataFrame, remedy: str) -> pl.DataFrame:
+    """The part of a stored run that ranks `queries`."""
+    held = stored_run(file, remedy).join(queries, on="query_id", how="semi")
+    asked = queries.join(held, on="query_id", how="semi")
+    if overlap := recorded(file.parent) & set(text_hashes(asked)):
+        raise InputError(
+            file,
+            found=f"a ranking of {len(overlap)} questions by a model that has learnt them",
+            wanted="a run of held-out questions",
+            remedy="Name the run of a training with --fold, or of --fold all.",
+        )
+    return held
+
+
+def wrong(train: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, depth: int, each: int, seed: int) -> list[list[int]]:
+    """For each row of `train`, QUERIES with a `label_id`, `each` labels of its `depth` best in `told` that are not right.
+
+    They are drawn without replacement, a candidate of rank r in proportion to 1 / r. No label of the same question is drawn,
+    nor one that reads like it. Source: Kool et al., "Stochastic Beams and Where to Find Them" (2019), for drawing by Gumbel
+    noise.
+    """
+    named = catalog.select(
+        "label_id", name=pl.col("label").map_elements(lambda label: prompts.tidy(label).lower(), return_dtype=pl.String)
+    )
+    own = train.join(named, on="label_id").select("question_id", "name").unique()
+    false = (
+        ranked(told)
+        .filter(pl.col("rank") <= depth)
+        .join(train.select("query_id", "question_id").unique(), on="query_id", maintain_order="left")
+        .join(named, on="label_id", maintain_order="left")
+        .join(own, on=["question_id", "name"], how="anti", maintain_order="left")
+    )
+    noise = np.random.default_rng(seed).gumbel(size=false.height)
+    drawn = (
+        false.with_columns(luck=noise - np.log(false["rank"].to_numpy()))
+        .sort("query_id", "luck", descending=[False, True])
+        .group_by("query_id", maintain_order=True)
+        .agg(pl.col("label_id").head(each))
+    )
+    found = dict(drawn.iter_rows())
+    return [found.get(query, []) for query in train["query_id"]]

@@ -1,0 +1,72 @@
+"""Yes for the right label, No for wrong ones: a judge's loss over lists of candidates, on the two options' tokens alone.
+
+A list's softmax says which candidate is best, and that none is where all margins are below 0, the margin of "none of these";
+each candidate's own cross entropy says the same of one. The prompts of a list are one tree, so that the list costs one reading
+of its question. A training sees the same wrong candidates in every epoch: the states of frozen layers are kept by tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from pipeline import prompts
+from pipeline.config import YesNo
+from pipeline.rerank.listwise import candidates
+from pipeline.runs import run, stack
+from pipeline.train.units import AT_ONCE, Embedder, Unit
+
+NODES = 1024  # computed at a time where there are gradients: more trees a batch are filled up to longer ones
+
+
+def lists(embedder: Embedder, queries: pl.DataFrame, shown: Sequence[Sequence[int]], catalog: pl.DataFrame) -> list[Unit]:
+    """A unit for each row of `queries`: the prompts that ask about the labels `shown` to it."""
+    names = dict(catalog.iter_rows())
+    rows = zip(queries.iter_rows(named=True), shown, strict=True)
+    return embedder.units([[prompts.pointwise(row, names[label]) for label in labels] for row, labels in rows], shown)
+
+
+class Lists(nn.Module):
+    """The loss of lists, given by their places in `units`; the first candidate of each is the right one."""
+
+    def __init__(self, model: nn.Module, embedder: Embedder, units: Sequence[Unit], spec: YesNo) -> None:
+        super().__init__()
+        self.model = model  # the trainer looks for it
+        self.embedder, self.units, self.spec = embedder, units, spec
+
+    def forward(self, features: list[dict[str, Any]], _: Tensor | None = None) -> Tensor:
+        """The batch's mean loss; `features` are one mapping, whose "input_ids" are the lists' places."""
+        units = [self.units[place] for place in features[0]["input_ids"].tolist()]
+        margins = self.embedder.read(units, NODES)[:, 0].split([len(unit.labels) for unit in units])
+        return torch.stack([self.of(each) for each in margins]).mean()
+
+    def of(self, margins: Tensor) -> Tensor:
+        """The loss of one list, from its margins (n,)."""
+        right, wrong = margins[0], margins[1:]
+        none = margins.new_zeros(1)
+        listed = torch.cat([none, margins]).logsumexp(0) - right
+        without = torch.cat([none, wrong]).logsumexp(0)
+        alone = (nn.functional.softplus(-right) + nn.functional.softplus(wrong).sum()) / len(margins)
+        return listed + self.spec.none * without + self.spec.binary * alone
+
+
+class Ranking:
+    """How a judge that learns orders the candidates of queries."""
+
+    def __init__(
+        self, embedder: Embedder, queries: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, depth: int
+    ) -> None:
+        self.embedder, self.told = embedder, told
+        self.rows = candidates(queries, catalog, told, depth)
+        self.units = lists(embedder, self.rows, self.rows["label_id"].to_list(), catalog)
+
+    def __call__(self) -> pl.DataFrame:
+        """The run: the `depth` best by their margins, what lies deeper as it was told."""
+        with torch.no_grad():
+            margins = self.embedder.read(self.units, AT_ONCE)[:, 0].cpu().numpy()
+        pairs = self.rows.select("query_id", "label_id").explode("label_id")
+        return stack(run(pairs.with_columns(score=pl.Series(margins))), self.told)

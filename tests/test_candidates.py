@@ -1,0 +1,147 @@
+"""Candidates that a judge learns from: of makers that learnt none of their rows, and never a right label for a wrong one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeline.config import Config, load
+from pipeline.data import text_hashes
+from pipeline.errors import InputError
+from pipeline.retrieve import retrieve
+from pipeline.runs import run
+from pipeline.schema import CATALOG, QUERIES
+from pipeline.store import Store
+from pipeline.train.candidates import candidates, wrong
+
+NAMES = {
+    1: "Adds the tops and the bottoms",
+    2: "Takes the smaller from the larger digit",
+    3: "adds  the tops and the bottoms ",  # reads as 1 does
+    4: "Believes that a longer number is larger",
+    5: "Reads a ratio as a fraction of the whole",
+    6: "Multiplies instead of squaring",
+}
+CATALOGUE = pl.DataFrame({"label_id": list(NAMES), "label": list(NAMES.values())}, schema=CATALOG.columns)
+RIGHT = {"1_A": 1, "1_B": 4, "2_A": 2}
+
+
+def rows(names: list[str]) -> pl.DataFrame:
+    """QUERIES of these ids; the text says which."""
+    told = [
+        {
+            "query_id": name,
+            "question_id": name[:-2],
+            "construct": "Add",
+            "subject": "Fractions",
+            "question": f"What are the tops and the bottoms of {name[:-2]}?",
+            "correct": "3/2",
+            "wrong": name,
+        }
+        for name in names
+    ]
+    return pl.DataFrame(told, schema=QUERIES.columns)
+
+
+QUESTIONS = rows(list(RIGHT))
+TRAIN = QUESTIONS.with_columns(label_id=pl.Series(RIGHT.values(), dtype=pl.Int32))
+
+
+def ranking(lists: dict[str, list[int]]) -> pl.DataFrame:
+    pairs = [(query, label, -i) for query, labels in lists.items() for i, label in enumerate(labels)]
+    return run(pl.DataFrame(pairs, schema=["query_id", "label_id", "score"], orient="row"))
+
+
+def settings(*overrides: str) -> Config:
+    return load(overrides=overrides)
+
+
+def stored(folder: Path, lists: dict[str, list[int]], trained_on: list[str] | None = None) -> str:
+    """A run's file and, where it is given, what its maker learnt."""
+    folder.mkdir()
+    ranking(lists).write_parquet(folder / "run.parquet")
+    if trained_on is not None:
+        (folder / "training.json").write_text(json.dumps({"trained_on": trained_on}), encoding="utf-8")
+    return str(folder / "run.parquet")
+
+
+def test_no_label_of_the_question_is_wrong_nor_one_that_reads_like_it() -> None:
+    told = ranking({query: list(NAMES) for query in RIGHT})
+    assert [sorted(each) for each in wrong(TRAIN, told, CATALOGUE, 6, 6, 0)] == [[2, 5, 6], [2, 5, 6], [1, 3, 4, 5, 6]]
+
+
+def test_what_lies_deeper_is_not_drawn_and_no_more_than_wanted_is() -> None:
+    told = ranking({"1_A": [2, 5, 6], "1_B": [1, 4, 3, 2], "2_A": [1, 5, 6]})
+    assert [sorted(each) for each in wrong(TRAIN, told, CATALOGUE, 2, 6, 0)] == [[2, 5], [], [1, 5]]
+    assert [len(each) for each in wrong(TRAIN, told, CATALOGUE, 3, 1, 0)] == [1, 0, 1]
+
+
+def test_an_answer_that_nothing_ranks_has_no_wrong_candidate() -> None:
+    assert wrong(TRAIN, ranking({"2_A": [1]}), CATALOGUE, 2, 6, 0) == [[], [], [1]]
+
+
+def test_draws_are_the_seed_s_and_prefer_the_better_in_proportion_to_one_over_the_rank() -> None:
+    names = [f"{i}_A" for i in range(2000)]
+    train = rows(names).with_columns(label_id=pl.lit(6, dtype=pl.Int32))
+    told = ranking({name: [1, 2, 4, 5] for name in names})
+    first = wrong(train, told, CATALOGUE, 4, 1, 0)
+    assert first == wrong(train, told, CATALOGUE, 4, 1, 0) != wrong(train, told, CATALOGUE, 4, 1, 1)
+    counted = Counter(label for [label] in first)
+    shares = {label: count / len(names) for label, count in counted.items()}
+    assert shares == pytest.approx({1: 12 / 25, 2: 6 / 25, 4: 4 / 25, 5: 3 / 25}, abs=0.04)
+
+
+def test_without_runs_words_in_common_with_the_labels_names_find_the_candidates(tmp_path: Path) -> None:
+    """Not with their examples: a written question is one, and would be found by itself."""
+    config = settings(f"retrieve.lexical.examples=[{tmp_path / 'none.csv'}]")
+    told = candidates(QUESTIONS, CATALOGUE, config)
+    assert told.equals(retrieve(QUESTIONS, CATALOGUE, settings().retrieve["lexical"], Store(tmp_path)))
+    assert told.filter(query_id="1_A").height == len(NAMES)
+
+
+def test_a_run_s_candidates_are_taken_as_they_are_and_what_it_lacks_is_retrieved(tmp_path: Path) -> None:
+    file = stored(tmp_path / "a", {"1_A": [5, 6], "9_A": [1]})
+    told = candidates(QUESTIONS, CATALOGUE, settings(f"train.judge.runs=[{file}]"))
+    assert told.filter(query_id="1_A")["label_id"].to_list() == [5, 6]
+    assert {name: told.filter(query_id=name).height for name in ("1_B", "2_A", "9_A")} == {"1_B": 6, "2_A": 6, "9_A": 0}
+
+
+def test_a_run_whose_maker_learnt_other_questions_is_taken(tmp_path: Path) -> None:
+    file = stored(tmp_path / "a", {"1_A": [5, 6]}, trained_on=text_hashes(QUESTIONS.filter(query_id="2_A")))
+    assert candidates(QUESTIONS.head(1), CATALOGUE, settings(f"train.judge.runs=[{file}]")).height == 2
+
+
+REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "its maker learnt its question": ({"trained_on": text_hashes(QUESTIONS.head(1))}, [], r"1 questions by a model that has"),
+    "a query in two runs": ({}, ["again"], "each query in one run"),
+    "labels of another catalogue": ({"lists": {"1_A": [5, 77]}}, [], "label 77"),
+    "no such file": ({}, ["none"], r"none.*run\.parquet"),
+}
+
+
+@pytest.mark.parametrize(("made", "others", "told"), REFUSED.values(), ids=REFUSED)
+def test_runs_that_are_not_to_be_learnt_from_are_refused(
+    made: dict[str, Any], others: list[str], told: str, tmp_path: Path
+) -> None:
+    files = [stored(tmp_path / "a", **{"lists": {"1_A": [5, 6]}, **made})]
+    if others == ["again"]:
+        files.append(stored(tmp_path / "again", {"1_A": [1, 2]}))
+    elif others:
+        files.append(str(tmp_path / "none" / "run.parquet"))
+    with pytest.raises(InputError, match=rf"(?s){told}.*remedy: "):
+        candidates(QUESTIONS, CATALOGUE, settings(f"train.judge.runs=[{', '.join(files)}]"))
+
+
+@pytest.mark.parametrize(("name", "told"), [("dense", "kind dense"), ("sense", "no such retriever")])
+def test_a_retriever_that_may_have_learnt_is_refused_where_it_would_be_asked(name: str, told: str, tmp_path: Path) -> None:
+    file = stored(tmp_path / "a", {query: [5, 6] for query in RIGHT})
+    config = settings(f"train.judge.by={name}")
+    with pytest.raises(InputError, match=rf"(?s)train\.judge\.by={name}.*{told}.*for 3 answers"):
+        candidates(QUESTIONS, CATALOGUE, config)
+    everything = settings(f"train.judge.by={name}", f"train.judge.runs=[{file}]")
+    assert candidates(QUESTIONS, CATALOGUE, everything).height == 2 * len(RIGHT)
