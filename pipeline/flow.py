@@ -25,7 +25,7 @@ from pipeline.features import features, label_stats, votes
 from pipeline.folds import make_folds, one_out
 from pipeline.metrics import evaluate
 from pipeline.models.encoder import learnt
-from pipeline.rerank import by_doubt, prompts_of
+from pipeline.rerank import by_promise, prompts_of
 from pipeline.retrieve.neighbours import neighbours
 from pipeline.schema import LABEL_STATS, NEIGHBOURS, QRELS
 from pipeline.scoring import Scored, pooled, reranked
@@ -60,12 +60,13 @@ def predict(
 ) -> Prediction:
     """Every stage on the test's queries; the last is the blend or, without a blender, reciprocal rank fusion.
 
-    `begun` is stage one, where it is done already. The judges take those first whose order is most in doubt, as far as the
+    `begun` is stage one, where it is done already. The judges take the most promising queries first, as far as the
     budget reaches. `better` is given each ranking that is better than the ones before it.
     """
     queries, catalog, truth = queries_of(competition.test), competition.catalog, competition.truth
     done = begun or pooled(queries, competition, bundle.config, store)
-    reranked(done, by_doubt(queries, done.pool), competition, bundle.config, store, budget)
+    judged = by_promise(queries, done.pool, max((spec.depth for spec in bundle.config.rerank.values()), default=0))
+    reranked(done, judged, competition, bundle.config, store, budget)
     better(list(done.stages.values())[-1])
     if bundle.booster is not None:
         done.stages[BLEND] = done.timed(BLEND, store, _blended, competition, bundle, queries, done, store)

@@ -41,7 +41,7 @@ DOORS = {
 }
 BLIND = {  # functions that rank, and therefore may not be handed truth
     "retrieve/__init__.py": {"retrieve"},
-    "rerank/__init__.py": {"rerank", "by_doubt"},
+    "rerank/__init__.py": {"rerank", "by_promise"},
     "features.py": {"features"},
     "blend.py": {"apply"},
     "shift.py": {"corrected", "estimate"},

@@ -7,8 +7,8 @@ token. The engines differ in how they run the model; `chat` and `option_ids` are
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -136,43 +136,48 @@ class KeptJudge:
         lived to answer."""
         if self.spec.engine == "hashed":
             return HashedJudge().logprobs(prompts, options)
-        dtype = dtype_of(self.spec.dtype)
-        folder = sources.resolve(self.spec.weights)
-        settings = {
-            "code": code(Path(__file__).parent),
-            "weights": sources.fingerprint(folder),
-            "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
-            **self.spec.model_dump(include={"engine", "engine_args", "url", "served"}),
-            "dtype": dtype,
-            "max_tokens": self.spec.max_tokens,
-            "system": texts.JUDGE_SYSTEM,
-            "options": list(options),
-        }
         parts = []
         for at in range(0, len(prompts), self.spec.chunk):
             chunk = list(prompts[at : at + self.spec.chunk])
-            kept = self.store.keep("judge", settings | {"prompts": chunk}, lambda: self._ask(folder, chunk, options))  # noqa: B023
-            parts.append(kept["logprobs"].to_numpy())
+            inputs = {**self._settings, "options": list(options), "prompts": chunk}
+            parts.append(self.store.keep("judge", inputs, lambda: self._ask(chunk, options))["logprobs"].to_numpy())  # noqa: B023
         return np.concatenate(parts) if parts else np.empty((0, len(options)), np.float32)
 
-    def _ask(self, folder: Path, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
+    @cached_property
+    def _folder(self) -> Path:
+        return sources.resolve(self.spec.weights)
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """All that an answer depends on besides the question; large weights take seconds to be read for it."""
+        return {
+            "code": code(Path(__file__).parent),
+            "weights": sources.fingerprint(self._folder),
+            "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
+            **self.spec.model_dump(include={"engine", "engine_args", "url", "served"}),
+            "dtype": dtype_of(self.spec.dtype),
+            "max_tokens": self.spec.max_tokens,
+            "system": texts.JUDGE_SYSTEM,
+        }
+
+    def _ask(self, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
         if not self.pace.fits(len(prompts)):
             raise OutOfTime
         with stopped_after(self.pace.left):
-            answers = self._answers(folder, prompts, options)
+            answers = self._answers(prompts, options)
         if answers.shape != (len(prompts), len(options)) or not np.isfinite(answers).all():
             raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")
         return pl.DataFrame({"logprobs": pl.Series(answers, dtype=pl.Array(pl.Float32, len(options)))})
 
-    def _answers(self, folder: Path, prompts: list[str], options: Sequence[str]) -> np.ndarray:
+    def _answers(self, prompts: list[str], options: Sequence[str]) -> np.ndarray:
         """What the engine says; one that dies is started anew, and when that dies too, asked for half as much at a time."""
-        key = (folder, self.spec.model_dump_json())
+        key = (self._folder, self.spec.model_dump_json())
         for at_once in (len(prompts), len(prompts), -(-len(prompts) // 2)):
             try:
-                engine = memory.held(key, lambda: start(folder, self.spec))
-                began = time.monotonic()
+                engine = memory.held(key, lambda: start(self._folder, self.spec))
+                began = self.pace.budget.clock()
                 parts = [engine.logprobs(prompts[at : at + at_once], options) for at in range(0, len(prompts), at_once)]
-                self.pace.took(len(prompts), time.monotonic() - began)
+                self.pace.took(len(prompts), self.pace.budget.clock() - began)
                 return np.concatenate(parts)
             except EngineDied as error:
                 memory.drop(key)

@@ -1,6 +1,6 @@
 """Stage two: every reranker takes queries, the catalogue and a pool, and gives a run over the pairs that it was to score.
 
-Which queries come first matters where time is short: `by_doubt` says it for a test.
+Which queries come first matters where time is short: `by_promise` says it for a test.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.config import Listwise, Pointwise
 from pipeline.errors import EngineDied
 from pipeline.models.judge import KeptJudge
 from pipeline.rerank import listwise, pointwise
-from pipeline.runs import DECIMALS, run
+from pipeline.runs import DECIMALS, ranked, run
 from pipeline.schema import RUN
 from pipeline.store import Store
 
@@ -55,7 +55,7 @@ def rerank(
                 continue
             left -= chunk.height
             bar.update(chunk.height)
-            if forecast := judge.pace.forecast(left * each):
+            if left and (forecast := judge.pace.forecast(left * each)):
                 bar.set_postfix_str(forecast)
                 if not told:
                     log.info("of the %d answers that are still to be judged: %s", left, forecast)
@@ -69,18 +69,17 @@ def prompts_of(spec: Listwise | Pointwise) -> int:
     return spec.orders * len(listwise.windows(spec.depth, spec.window, spec.stride or spec.window))
 
 
-def by_doubt(queries: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
-    """The queries with those first whose order in the pool is most in doubt, whole questions at a time.
+def by_promise(queries: pl.DataFrame, pool: pl.DataFrame, depth: int) -> pl.DataFrame:
+    """The queries with those first for which a judge of the `depth` best candidates promises most, whole questions at a time.
 
-    Doubt is a small margin between the pool's first and second, in standard deviations of the query's scores; a question's
-    is the mean of its answers', because they are judged together: the beginning that their prompts share is computed once.
+    A judge that finds the right candidate at rank r wins 1 - 1/r, and how likely it is to stand there is taken to go with the
+    fused score: so a query promises much where the retrievers agree on many candidates but not on the first. A question
+    promises the mean of its answers, which stay together because the beginning of their prompts is computed once.
     """
-    best = pl.col("score").top_k(2)
-    margin = (best.max() - best.min()) / pl.col("score").std()
-    margins = pool.group_by("query_id").agg(margin=margin.fill_nan(0).fill_null(0))
-    found = queries.join(margins, on="query_id", how="left", maintain_order="left")
-    mean = pl.col("margin").mean().over("question_id").round(DECIMALS)
-    return found.sort(mean, "question_id", "query_id", nulls_last=True).select(queries.columns)
+    wins = ranked(pool).filter(pl.col("rank") <= depth).with_columns(win=pl.col("score") * (1 - 1 / pl.col("rank")))
+    found = queries.join(wins.group_by("query_id").agg(pl.col("win").sum()), on="query_id", how="left")
+    promise = pl.col("win").mean().over("question_id").round(DECIMALS)
+    return found.sort(-promise, "question_id", "query_id", nulls_last=True).select(queries.columns)
 
 
 def _chunks(queries: pl.DataFrame, most: int) -> Iterator[pl.DataFrame]:
