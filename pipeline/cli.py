@@ -32,7 +32,7 @@ submissions = typer.Typer()
 app.add_typer(submissions, name="ledger")
 app.add_typer(kernel, name="kernel")
 
-STARTED = time.time()
+STARTED = time.time()  # nothing heavy was loaded yet
 WIDTH = 132  # of a table, also where nobody watches
 # not of the core install
 MODELS = (
@@ -109,9 +109,9 @@ def submit(
         raise InputError(
             "--note with --out", found="both", wanted="one: a CSV alone is not in the ledger", remedy="Drop one of them."
         )
-    if since is not None and not deadline:
+    if since is not None and deadline is None:
         raise InputError("--since", found="no --deadline", wanted="one, which it says the start of", remedy="Give both.")
-    budget = budgets.until(deadline, STARTED if since is None else since) if deadline else budgets.Budget()
+    budget = budgets.Budget() if deadline is None else budgets.until(deadline, STARTED if since is None else since)
     fitted = bundles.load(bundle) if bundle else None
     settings = load(config, overrides or [], fitted.config if fitted else None)
     folder = ledger.new_name(settings.name)
