@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,7 @@ submissions = typer.Typer()
 app.add_typer(submissions, name="ledger")
 app.add_typer(kernel, name="kernel")
 
+STARTED = time.time()  # nothing heavy was loaded yet
 WIDTH = 132  # of a table, also where nobody watches
 # not of the core install
 MODELS = (
@@ -75,15 +77,26 @@ def submit(
     limit: Annotated[int | None, typer.Option(min=1, help="Take the test's first N questions.")] = None,
     out: Annotated[Path | None, typer.Option(help="The CSV. Without it: submissions/<run name>/submission.csv.")] = None,
     note: Annotated[str, typer.Option(help="What was tried, for the ledger.")] = "",
+    deadline: Annotated[
+        str | None, typer.Option(help="Be done by then: 2h, 90m, 45s from the start, or 14:30. The judge takes what fits.")
+    ] = None,
+    since: Annotated[
+        float | None,
+        typer.Option(help="When a deadline's hours began, in seconds since 1970. Without it: with this command."),
+    ] = None,
 ) -> None:
     """Rank the catalogue for every wrong answer of the test and write the validated CSV."""
     from dataclasses import replace
 
+    from pipeline import budget as budgets
     from pipeline import bundle as bundles
+    from pipeline import draft as drafts
     from pipeline import flow, ledger, tables
     from pipeline.config import load
+    from pipeline.data import queries_of
     from pipeline.sample import opened
-    from pipeline.store import Store, refuse_existing
+    from pipeline.scoring import pooled
+    from pipeline.store import Store
 
     if bundle and config:
         raise InputError(
@@ -96,18 +109,31 @@ def submit(
         raise InputError(
             "--note with --out", found="both", wanted="one: a CSV alone is not in the ledger", remedy="Drop one of them."
         )
+    if since is not None and deadline is None:
+        raise InputError("--since", found="no --deadline", wanted="one, which it says the start of", remedy="Give both.")
+    budget = budgets.Budget() if deadline is None else budgets.until(deadline, STARTED if since is None else since)
     fitted = bundles.load(bundle) if bundle else None
     settings = load(config, overrides or [], fitted.config if fitted else None)
-    where = out or ledger.new_name(settings.name)
-    refuse_existing(where)
+    folder = ledger.new_name(settings.name)
+    path = out or folder.with_name(f"{folder.name}.partial.csv")
+    drafts.claim(path)
     competition, store = opened(settings, data, limit), Store()
     if fitted is None:
-        fitted = flow.fit(competition, settings, store)
+        flow.refuse_unfittable(competition, settings)
+    draft = drafts.Draft(path, queries_of(competition.test), competition.catalog)
+    begun = pooled(draft.queries, competition, settings, store)
+    draft.better(begun.pool)
+    if fitted is None:
+        fitted = flow.fit_within(competition, settings, store, budget)
         _show(tables.stages, "out of fold, on training questions", fitted.scores)
     fitted = replace(fitted, config=settings)
-    predicted = flow.predict(competition, fitted, store)
+    predicted = flow.predict(competition, fitted, store, begun, budget, draft.better)
     _show(tables.stages, "the test's own answers", predicted.scores)
-    path = ledger.write_csv(predicted, where) if out else ledger.enter(predicted, fitted, where, note)
+    if out:
+        draft.done()
+    else:
+        path = ledger.enter(predicted, fitted, folder, note, budget.warnings)
+        draft.superseded()
     print(f"{path}: {predicted.submission.height} rows, validated")
 
 

@@ -11,4 +11,4 @@ class InputError(Exception):
 
 
 class EngineDied(RuntimeError):
-    """An engine's process ended before it answered; the message holds the end of its log."""
+    """An engine ended before it answered; the message says how, with the end of its log where it has one."""

@@ -7,104 +7,35 @@ store, so a second run, or one that was killed, only makes what is missing.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import polars as pl
 
 from pipeline import blend, shift, submission
+from pipeline.budget import Budget, OutOfTime, stopped_after
 from pipeline.bundle import Bundle
 from pipeline.chain import Chain, out_of_fold
 from pipeline.config import Bm25, Config, Dense, Judge, Tfidf
-from pipeline.data import Competition, queries_of, read_examples, text_hashes
+from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats, votes
 from pipeline.folds import make_folds, one_out
 from pipeline.metrics import evaluate
-from pipeline.models import sources
 from pipeline.models.encoder import learnt
-from pipeline.rerank import rerank
-from pipeline.retrieve import retrieve
+from pipeline.rerank import by_promise, prompts_of
 from pipeline.retrieve.neighbours import neighbours
-from pipeline.runs import fuse, stack, top_k
 from pipeline.schema import LABEL_STATS, NEIGHBOURS, QRELS
+from pipeline.scoring import Scored, pooled, reranked
 from pipeline.store import Store
 from pipeline.study import Study
 from pipeline.train.rows import labelled, training_rows
 
 log = logging.getLogger(__name__)
 
-FUSION, ALL, BLEND = "fusion of retrievers", "fusion of all", "blend"
-
-
-@dataclass
-class Scored:
-    """What the stages made of some queries.
-
-    `runs` are the single stages' own, as the features want them; `stages` are full rankings, a row each in the tables, the
-    last of them the one to submit. A judge's ranking is "last stage wins": its order, then the pool's, and the pool's alone for
-    a query that it was not given. `seconds` are of this process; a stage in `kept` came from the store.
-    """
-
-    pool: pl.DataFrame = field(default_factory=pl.DataFrame)
-    runs: dict[str, pl.DataFrame] = field(default_factory=dict)
-    stages: dict[str, pl.DataFrame] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
-
-    def timed(self, name: str, store: Store, make: Callable[..., pl.DataFrame], *inputs: Any) -> pl.DataFrame:
-        """`make(*inputs)`, its seconds noted under `name`."""
-        log.info("stage: %s", name)
-        began, made, found = time.monotonic(), store.made, store.found
-        frame = make(*inputs)
-        self.seconds[name] = time.monotonic() - began
-        if store.made == made and store.found > found:
-            self.kept.add(name)
-        return frame
-
-
-def examples_of(competition: Competition, spec: Bm25 | Tfidf | Dense) -> pl.DataFrame:
-    """The retriever's EXAMPLES; none reads like a question of the competition, whose labels a retriever is not to know."""
-    asked = [competition.test] if competition.train is None else [competition.test, competition.train]
-    files = [sources.shipped(file) for file in (() if isinstance(spec, Bm25) else spec.examples)]
-    return read_examples(files, competition.catalog, pl.concat(asked))
-
-
-def score(
-    queries: pl.DataFrame,
-    judged: pl.DataFrame,
-    competition: Competition,
-    config: Config,
-    store: Store,
-    given: Mapping[str, pl.DataFrame] | None = None,
-) -> Scored:
-    """Every stage before the blender: retrieve, fuse, cut to the pool, and rerank the queries `judged`.
-
-    A retriever whose run is `given` is not asked.
-    """
-    done, catalog = Scored(), competition.catalog
-    for name, spec in config.retrieve.items():
-        if given and name in given:
-            done.seconds[name] = 0.0
-            done.stages[name] = done.runs[name] = given[name].join(queries, on="query_id", how="semi")
-        else:
-            told = examples_of(competition, spec)
-            done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store, told)
-    done.pool = done.stages[FUSION] = done.timed(FUSION, store, _fusion, done.runs, config)
-    for name, judge in config.rerank.items():
-        if judged.height:
-            done.runs[name] = done.timed(name, store, rerank, judged, catalog, done.pool, judge, store)
-            done.stages[name] = stack(done.runs[name], done.pool)
-    if config.rerank:
-        done.stages[ALL] = done.timed(ALL, store, _fusion, done.runs, config)
-    return done
-
-
-def _fusion(runs: Mapping[str, pl.DataFrame], config: Config) -> pl.DataFrame:
-    return top_k(fuse(runs, config.rrf_k), config.pool)
+BLEND = "blend"
 
 
 @dataclass(frozen=True)
@@ -119,12 +50,27 @@ class Prediction:
     scores: list[dict[str, Any]]
 
 
-def predict(competition: Competition, bundle: Bundle, store: Store) -> Prediction:
-    """Every stage on the test's queries; the last is the blend or, without a blender, reciprocal rank fusion."""
+def predict(
+    competition: Competition,
+    bundle: Bundle,
+    store: Store,
+    begun: Scored | None = None,
+    budget: Budget | None = None,
+    better: Callable[[pl.DataFrame], None] = lambda ranking: None,
+) -> Prediction:
+    """Every stage on the test's queries; the last is the blend or, without a blender, reciprocal rank fusion.
+
+    `begun` is stage one, where it is done already. The judges take the most promising queries first, as far as the
+    budget reaches. `better` is given each ranking that is better than the ones before it.
+    """
     queries, catalog, truth = queries_of(competition.test), competition.catalog, competition.truth
-    done = score(queries, queries, competition, bundle.config, store)
+    done = begun or pooled(queries, competition, bundle.config, store)
+    judged = by_promise(queries, done.pool, max((spec.depth for spec in bundle.config.rerank.values()), default=0))
+    reranked(done, judged, competition, bundle.config, store, budget)
+    better(list(done.stages.values())[-1])
     if bundle.booster is not None:
         done.stages[BLEND] = done.timed(BLEND, store, _blended, competition, bundle, queries, done, store)
+        better(done.stages[BLEND])
     final = submission.rows(list(done.stages.values())[-1], queries, catalog)
     if truth is None:
         return Prediction(queries, catalog, done.stages, final, [])
@@ -164,31 +110,47 @@ def near_of(queries: pl.DataFrame, competition: Competition, config: Config, sto
     return {name: neighbours(queries, others, spec, k, store) for name, spec in specs.items() if not isinstance(spec, Bm25)}
 
 
-def fit(competition: Competition, config: Config, store: Store) -> Bundle:
+def fit(competition: Competition, config: Config, store: Store, budget: Budget | None = None) -> Bundle:
     """Fit what the config says on the training questions, and score every stage on their out-of-fold rows.
 
+    With a budget the judges leave time for the test.
     Raises `InputError` when there is a blender and nothing to fit it on.
     """
+    refuse_unfittable(competition, config)
     train, qrels = competition.train, competition.train_qrels
     if train is None or qrels is None or qrels.is_empty():
-        if config.blend is None:
-            return Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], [])
-        raise InputError(
-            "the training data",
-            found="no train.csv with labels",
-            wanted="one, to fit the blender on",
-            remedy="Add train.csv, give --bundle, or set blend=null.",
-        )
+        return Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], [])
     stats = label_stats(qrels, queries_of(train))
     if config.blend is None and _not_learnt(train, config).is_empty():
         return Bundle(config, None, stats, None, [], text_hashes(train))
-    done, chain = out_of_fold_stages(competition, config, store)
+    done, chain = out_of_fold_stages(competition, config, store, budget=budget)
     booster = moved = None
     if config.blend is not None:
         done.stages[BLEND] = done.timed(BLEND, store, lambda: out_of_fold(chain.parts()))
         booster, moved = chain.booster(), shift.fit(chain.marked(done.stages[BLEND]), chain.golds)
     made = study_of(done, chain)
     return Bundle(config, booster, stats, moved, [dict(row) for row in made.scores], text_hashes(train), made)
+
+
+def refuse_unfittable(competition: Competition, config: Config) -> None:
+    """Raise `InputError` when there is a blender and no label to fit it on."""
+    if config.blend is not None and (competition.train_qrels is None or competition.train_qrels.is_empty()):
+        raise InputError(
+            "the training data",
+            found="no train.csv with labels",
+            wanted="one, to fit the blender on",
+            remedy="Add train.csv, give --bundle, or set blend=null.",
+        )
+
+
+def fit_within(competition: Competition, config: Config, store: Store, budget: Budget) -> Bundle:
+    """`fit`; where the time does not reach, nothing fitted, so that the stages' fusion is what will be submitted."""
+    try:
+        with stopped_after(budget.left):
+            return fit(competition, config, store, budget)
+    except OutOfTime:
+        budget.warn("the time is short: no blender was fitted, all stages are fused instead")
+        return Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], [])
 
 
 def study_of(done: Scored, chain: Chain) -> Study:
@@ -204,6 +166,7 @@ def out_of_fold_stages(
     store: Store,
     given: Mapping[str, pl.DataFrame] | None = None,
     strict: bool = False,
+    budget: Budget | None = None,
 ) -> tuple[Scored, Chain]:
     """Every stage before the blender on training questions that no retriever was trained on, and the chain of their folds.
 
@@ -220,10 +183,14 @@ def out_of_fold_stages(
     sides = [one_out(qrels, folds, fold, unseen, seed, strict) for fold in range(config.fit.folds)]
     counted = pl.concat([side.held for side in sides])
     answers = queries_of(fresh).join(counted, on="query_id", how="semi", maintain_order="left")
-    queries = _draw(answers, config.fit.questions, config.fit.seed)
+    queries = answers.join(
+        _draw(answers, config.fit.questions, config.fit.seed), on="query_id", how="semi", maintain_order="left"
+    )
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
-    log.info("fitting on %d labelled answers, of which the judge scores %d", queries.height, judged.height)
-    done = score(queries, judged, competition, config, store, given)
+    log.info("fitting on %d labelled answers, of which the judge is to score %d", queries.height, judged.height)
+    done = pooled(queries, competition, config, store, given)
+    later = queries_of(competition.test).height * sum(map(prompts_of, config.rerank.values()))
+    reranked(done, judged, competition, config, store, budget, later)
     near = near_of(queries, competition, config, store)
     return done, Chain(config, everything, queries, competition.catalog, qrels, folds, done.pool, done.runs, near)
 
@@ -241,7 +208,7 @@ def retrieved(competition: Competition, config: Config, fold: int | None, store:
     qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))
     if queries.is_empty():
         raise _all_learnt()
-    done = score(queries, queries.clear(), competition, config, store)
+    done = pooled(queries, competition, config, store)
     return table(done, qrels.join(queries, on="query_id", how="semi"), seen)
 
 
@@ -270,10 +237,15 @@ def _known(config: Config) -> set[str]:
 
 
 def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:
-    """The queries of so many questions, drawn by `seed`; a smaller draw is part of a larger one."""
+    """The queries of so many questions, drawn by `seed`, in the order of the draw: a smaller one begins a larger one.
+
+    Judged in this order, those that there was time for say of the others what they would have said themselves; the most
+    doubtful ones would not.
+    """
     names = queries["question_id"].unique(maintain_order=True).to_list()
     Random(seed).shuffle(names)
-    return queries.filter(pl.col("question_id").is_in(names[:questions]))
+    drawn = pl.DataFrame({"question_id": names[:questions]}, schema=queries.select("question_id").schema)
+    return drawn.join(queries, on="question_id", maintain_order="left_right").select(queries.columns)
 
 
 def table(done: Scored, qrels: pl.DataFrame, seen: pl.DataFrame | None) -> list[dict[str, Any]]:

@@ -52,20 +52,15 @@ def new_name(name: str) -> Path:
     return FOLDER / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def write_csv(predicted: Prediction, path: Path) -> Path:
-    """Write the CSV alone and validate what was written."""
-    submission.write(predicted.submission, path)
-    submission.validate(path, predicted.queries, predicted.catalog)
-    return path
-
-
-def enter(predicted: Prediction, bundle: Bundle, folder: Path, note: str = "") -> Path:
-    """Write the folder and return the CSV's path.
+def enter(predicted: Prediction, bundle: Bundle, folder: Path, note: str = "", warnings: Sequence[str] = ()) -> Path:
+    """Write the folder and return the CSV's path. `warnings` say what the run had to do without.
 
     submission.csv  submission.json  config.yaml  scores.json  runs/  and, of a fit just made, its study: cv/
     """
     with new_folder(folder) as new:
-        csv = write_csv(predicted, new / CSV)
+        csv = new / CSV
+        submission.write(predicted.submission, csv)
+        submission.validate(csv, predicted.queries, predicted.catalog)
         (new / "config.yaml").write_text(dump(bundle.config), encoding="utf-8")
         scores = {"cv": bundle.scores, "test": predicted.scores}
         (new / SCORES).write_text(json.dumps(scores, indent=1), encoding="utf-8")
@@ -77,6 +72,7 @@ def enter(predicted: Prediction, bundle: Bundle, folder: Path, note: str = "") -
         made = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "note": note,
+            "warnings": list(warnings),
             "sha256": hashlib.sha256(csv.read_bytes()).hexdigest(),
             "version": __version__,
             "packages": versions(),

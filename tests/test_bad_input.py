@@ -145,6 +145,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "no bundle": ("submit --bundle none", ("none\n", "written by `eedi fit`", "Check --bundle")),
     "a bundle that is none": ("submit --bundle kaggle", ("kaggle\n", "written by `eedi fit`", "Check --bundle")),
     "a bundle and a config": ("submit --bundle none --config typed.yaml", ("--config with --bundle", "found:  both")),
+    "a deadline that is none": ("submit --deadline soon", ("--deadline soon\n", "no time", "14:30")),
+    "a deadline that is past": ("submit --deadline 1m --since 1", ("--deadline 1m\n", " ago", "a time to come")),
+    "a start in milliseconds": ("submit --deadline 1m --since 1790000000000", ("--since 1790000000000\n", "a moment to come")),
+    "a start without a deadline": ("submit --since 1", ("--since\n", "no --deadline")),
     "a note without a ledger's folder": ("submit --note tried --out new.csv", ("--note with --out", "found:  both")),
     "a score of no submission": (
         "ledger score none --public 0.6",

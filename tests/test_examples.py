@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 
-from pipeline import flow
+from pipeline import scoring
 from pipeline.config import Config, Dense, Examples, Tfidf, load
-from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, label_hash, labels_of, read_examples
+from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, label_hash, labels_of, queries_of, read_examples
 from pipeline.metrics import per_query
 from pipeline.retrieve import retrieve
 from pipeline.retrieve.prototypes import prototypes
@@ -78,10 +78,10 @@ def test_a_question_of_the_competition_is_never_an_example(
     questions: pl.DataFrame = getattr(competition, side)
     file = write(3, text=questions["question"][0].replace("{", "{{").replace("}", "}}").upper())
     spec = Tfidf(examples=(str(file),))
-    assert flow.examples_of(competition, spec).is_empty()
+    assert scoring.examples_of(competition, spec).is_empty()
     apart = replace(competition, **{side: questions.slice(1)})
     if side == "train" or questions["question"][0] not in set(questions["question"][1:]):
-        assert flow.examples_of(apart, spec)["label_id"].to_list() in ([3], [])
+        assert scoring.examples_of(apart, spec)["label_id"].to_list() in ([3], [])
 
 
 @pytest.mark.parametrize("kind", [np.asarray, csr_matrix], ids=["dense", "sparse"])
@@ -97,7 +97,7 @@ def test_a_prototype_is_the_mean_of_the_examples_and_a_share_of_the_name(kind: C
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
 def test_without_examples_a_retriever_is_what_it_was(spec: Tfidf | Dense, competition: Competition, tmp_path: Path) -> None:
-    queries, store = flow.queries_of(competition.test), Store(tmp_path)
+    queries, store = queries_of(competition.test), Store(tmp_path)
     none = pl.DataFrame(schema=EXAMPLES.columns)
     with_none = retrieve(queries, competition.catalog, spec, store, none)
     assert with_none.equals(retrieve(queries, competition.catalog, spec, store))
@@ -109,7 +109,7 @@ def test_examples_that_resemble_the_queries_of_a_label_lift_it(
 ) -> None:
     """Each test question in other words, as an example of its own label."""
     assert competition.truth is not None
-    store, queries = Store(tmp_path), flow.queries_of(competition.test)
+    store, queries = Store(tmp_path), queries_of(competition.test)
     told = queries.join(competition.truth, on="query_id").with_columns(
         query_id="x:" + pl.col("query_id"), question=pl.lit("Now: ") + pl.col("question")
     )
@@ -120,7 +120,7 @@ def test_examples_that_resemble_the_queries_of_a_label_lift_it(
 
 
 def test_the_shipped_examples_fit_no_other_catalogue(competition: Competition) -> None:
-    assert flow.examples_of(competition, Tfidf(examples=("bundles/written/questions.csv",))).is_empty()
+    assert scoring.examples_of(competition, Tfidf(examples=("bundles/written/questions.csv",))).is_empty()
 
 
 def test_a_default_config_names_examples_that_are_there() -> None:

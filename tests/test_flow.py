@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from pipeline import bundle as bundles
-from pipeline import flow, ledger, submission
+from pipeline import flow, ledger, scoring, submission
 from pipeline.chain import Chain
 from pipeline.config import Config, Dense, load
 from pipeline.data import Competition, queries_of, text_hashes
@@ -48,7 +48,7 @@ def test_every_wrong_answer_gets_a_row_and_every_stage_a_score(
     csv = ledger.enter(predicted, bundle, tmp_path / "submissions" / "first")
     submission.validate(csv, predicted.queries, predicted.catalog)
     assert predicted.submission.height == 3 * competition.test.height
-    stages = ["lexical", "dense", flow.FUSION, "judge", flow.ALL, flow.BLEND]
+    stages = ["lexical", "dense", scoring.FUSION, "judge", scoring.ALL, flow.BLEND]
     for scores in (bundle.scores, predicted.scores):
         assert [row["stage"] for row in scores if row["subset"] == "all"] == stages
         assert {row["subset"] for row in scores} == {"all", "seen", "unseen"}
@@ -75,7 +75,7 @@ def test_the_order_of_the_test_file_is_the_order_of_the_submission_and_changes_n
 
 @pytest.mark.parametrize(
     ("override", "last"),
-    [("blend=null", flow.ALL), ("rerank.judge=null", flow.BLEND), ("retrieve.dense=null", flow.BLEND)],
+    [("blend=null", scoring.ALL), ("rerank.judge=null", flow.BLEND), ("retrieve.dense=null", flow.BLEND)],
 )
 def test_a_stage_is_ablated_by_null(override: str, last: str, competition: Competition, store: Store) -> None:
     bundle = flow.fit(competition, load(HASHED, [*SMALL, override]), store)
@@ -95,7 +95,7 @@ def test_label_statistics_are_free_of_the_folds_they_describe(settings: Config, 
     train, qrels = competition.train, competition.train_qrels
     queries = queries_of(train)
     folds = make_folds(train, settings.fit.folds, settings.fit.seed)
-    done = flow.score(queries, queries.clear(), competition, settings, store)
+    done = scoring.pooled(queries, competition, settings, store)
     chain = Chain(settings, queries, queries, competition.catalog, qrels, folds, done.pool, done.runs, {})
     for fold in chain.numbers:
         inside = set(chain.part(fold)["query_id"])
@@ -108,7 +108,7 @@ def test_gold_is_never_added_to_a_pool(settings: Config, competition: Competitio
     bundle = flow.fit(competition, settings, store)
     predicted = flow.predict(competition, bundle, store)
     assert competition.truth is not None
-    pool = predicted.stages[flow.FUSION]
+    pool = predicted.stages[scoring.FUSION]
     final = predicted.stages[flow.BLEND]
     assert set(final.select("query_id", "label_id").rows()) == set(pool.select("query_id", "label_id").rows())
     missed = competition.truth.join(pool, on=["query_id", "label_id"], how="anti")
@@ -160,7 +160,7 @@ def test_the_blender_is_fitted_on_questions_that_no_retriever_was_trained_on(
     bundle = flow.fit(competition, with_adapter(trained(tmp_path / "adapter", spelt)), store)
     fresh = queries_of(competition.train.tail(-40)).join(competition.train_qrels, on="query_id", how="semi")
     told = {row["stage"]: row["queries"] for row in bundle.scores if row["subset"] == "all"}
-    assert told == dict.fromkeys(["lexical", "dense", flow.FUSION, flow.BLEND], fresh.height)
+    assert told == dict.fromkeys(["lexical", "dense", scoring.FUSION, flow.BLEND], fresh.height)
     assert 0 < fresh.height < competition.train_qrels.height
 
 
@@ -191,7 +191,7 @@ def test_without_a_blender_a_retriever_that_was_trained_on_everything_is_no_hind
     assert competition.train is not None
     settings = load(None, ["blend=null"], under=with_adapter(trained(tmp_path / "adapter", competition.train)))
     predicted = flow.predict(competition, flow.fit(competition, settings, store), store)
-    assert list(predicted.stages)[-1] == flow.FUSION
+    assert list(predicted.stages)[-1] == scoring.FUSION
 
 
 def test_scores_told_of_questions_that_a_retriever_was_trained_on_are_warned_of(

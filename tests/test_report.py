@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline import flow, study
+from pipeline import flow, scoring, study
 from pipeline.config import Config, load
 from pipeline.data import queries_of
 from pipeline.metrics import LADDER, evaluate
@@ -81,9 +81,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Study:
         subject=pl.when(first).then(pl.lit(HOSTILE)).otherwise("subject"),
         question=pl.when(first).then(pl.lit(formula)).otherwise(pl.col("question") + r" \( \sqrt{2} \)"),
     )
-    done = flow.score(
-        queries, queries, replace(competition, catalog=catalog), settings, Store(tmp_path_factory.mktemp("store"))
-    )
+    changed, store = replace(competition, catalog=catalog), Store(tmp_path_factory.mktemp("store"))
+    done = scoring.pooled(queries, changed, settings, store)
+    scoring.reranked(done, queries, changed, settings, store)
     seen = qrels.join(competition.train_qrels, on="label_id", how="semi")
     importance = [{"feature": HOSTILE, "group": "scores", "gain": 2.0, "permutation": 0.1}]
     shift = [{"share": share, HOSTILE: 0.3 - share / 10, "corrected": 0.25} for share in (0.0, 0.5, 0.9)]

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
-from tqdm.auto import tqdm
 
 from pipeline import prompts as texts
+from pipeline.budget import Budget, OutOfTime, Pace, stopped_after
 from pipeline.config import Judge as Spec
-from pipeline.errors import InputError
+from pipeline.errors import EngineDied, InputError
 from pipeline.models import memory, sources
 from pipeline.models.device import dtype_of
 from pipeline.models.hashed import HashedJudge
@@ -124,40 +125,65 @@ def start(folder: Path, spec: Spec) -> Engine:
 class KeptJudge:
     """The judge of a spec, whose answers are kept chunk by chunk; an engine starts only when a chunk is missing.
 
-    A killed run therefore goes on where it stopped.
+    A killed run therefore goes on where it stopped. A chunk that does not fit into the `pace` is not asked.
     """
 
-    def __init__(self, spec: Spec, store: Store) -> None:
-        self.spec, self.store = spec, store
+    def __init__(self, spec: Spec, store: Store, pace: Pace | None = None) -> None:
+        self.spec, self.store, self.pace = spec, store, pace or Pace(Budget(), spec.weights)
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
-        """See `Judge`."""
+        """See `Judge`. Raises `OutOfTime` where a chunk is neither kept nor fits, and `EngineDied` where none of its engines
+        lived to answer."""
         if self.spec.engine == "hashed":
             return HashedJudge().logprobs(prompts, options)
-        dtype = dtype_of(self.spec.dtype)
-        folder = sources.resolve(self.spec.weights)
-        settings = {
-            "code": code(Path(__file__).parent),
-            "weights": sources.fingerprint(folder),
-            "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
-            **self.spec.model_dump(include={"engine", "engine_args", "url", "served"}),
-            "dtype": dtype,
-            "max_tokens": self.spec.max_tokens,
-            "system": texts.JUDGE_SYSTEM,
-            "options": list(options),
-        }
         parts = []
-        with tqdm(total=len(prompts), unit="prompt", desc="judge", disable=None) as bar:
-            for at in range(0, len(prompts), self.spec.chunk):
-                chunk = list(prompts[at : at + self.spec.chunk])
-                kept = self.store.keep("judge", settings | {"prompts": chunk}, lambda: self._ask(folder, chunk, options))  # noqa: B023
-                parts.append(kept["logprobs"].to_numpy())
-                bar.update(len(chunk))
+        for at in range(0, len(prompts), self.spec.chunk):
+            chunk = list(prompts[at : at + self.spec.chunk])
+            inputs = {**self._settings, "options": list(options), "prompts": chunk}
+            parts.append(self.store.keep("judge", inputs, lambda: self._ask(chunk, options))["logprobs"].to_numpy())  # noqa: B023
         return np.concatenate(parts) if parts else np.empty((0, len(options)), np.float32)
 
-    def _ask(self, folder: Path, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
-        engine = memory.held((folder, self.spec.model_dump_json()), lambda: start(folder, self.spec))
-        answers = engine.logprobs(prompts, options)
+    @cached_property
+    def _folder(self) -> Path:
+        return sources.resolve(self.spec.weights)
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """All that an answer depends on besides the question; large weights take seconds to be read for it."""
+        return {
+            "code": code(Path(__file__).parent),
+            "weights": sources.fingerprint(self._folder),
+            "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
+            **self.spec.model_dump(include={"engine", "engine_args", "url", "served"}),
+            "dtype": dtype_of(self.spec.dtype),
+            "max_tokens": self.spec.max_tokens,
+            "system": texts.JUDGE_SYSTEM,
+        }
+
+    def _ask(self, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
+        if not self.pace.fits(len(prompts)):
+            raise OutOfTime
+        with stopped_after(self.pace.left):
+            answers = self._answers(prompts, options)
         if answers.shape != (len(prompts), len(options)) or not np.isfinite(answers).all():
             raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")
         return pl.DataFrame({"logprobs": pl.Series(answers, dtype=pl.Array(pl.Float32, len(options)))})
+
+    def _answers(self, prompts: list[str], options: Sequence[str]) -> np.ndarray:
+        """What the engine says; one that dies is started anew, and when that dies too, asked for half as much at a time."""
+        key = (self._folder, self.spec.model_dump_json())
+        for at_once in (len(prompts), len(prompts), -(-len(prompts) // 2)):
+            try:
+                engine = memory.held(key, lambda: start(self._folder, self.spec))
+                began = self.pace.budget.clock()
+                parts = [engine.logprobs(prompts[at : at + at_once], options) for at in range(0, len(prompts), at_once)]
+                self.pace.took(len(prompts), self.pace.budget.clock() - began)
+                return np.concatenate(parts)
+            except EngineDied as error:
+                memory.drop(key)
+                log.warning("the judge's engine died, asked %d prompts at a time: %s", at_once, error)
+                died = error
+            except BaseException:
+                memory.drop(key)  # it may be in the middle of an answer
+                raise
+        raise died

@@ -32,6 +32,12 @@ def held(key: Hashable, load: Callable[[], M]) -> M:
     return model
 
 
+def drop(key: Hashable) -> None:
+    """Close the model that `key` names, if it is there."""
+    if key in _held:
+        _held.pop(key).close()
+
+
 @atexit.register
 def release() -> None:
     """Close every model."""

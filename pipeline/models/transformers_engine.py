@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import Judge as Spec
+from pipeline.errors import EngineDied
 from pipeline.models import adapters, sources
 from pipeline.models.device import device, dtype_of
 from pipeline.models.judge import Chat
@@ -30,7 +31,7 @@ class TransformersJudge:
         self.model = model.to(device()).eval()
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
-        """See `Judge`."""
+        """See `Judge`. Raises `EngineDied` when a GPU's memory is too small."""
         import torch
 
         wanted = self.chat.option_ids(options)
@@ -42,9 +43,12 @@ class TransformersJudge:
             lengths = torch.tensor([len(ids[i]) for i in batch], device=self.model.device)
             mask = (torch.arange(longest, device=rows.device) >= (longest - lengths)[:, None]).long()
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-            with torch.inference_mode():
-                logits = self.model(rows, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
-                answers[batch] = logits[:, wanted].float().log_softmax(-1).cpu().numpy()
+            try:
+                with torch.inference_mode():
+                    logits = self.model(rows, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
+                    answers[batch] = logits[:, wanted].float().log_softmax(-1).cpu().numpy()
+            except torch.OutOfMemoryError as error:
+                raise EngineDied(str(error)) from None
         return answers
 
     def close(self) -> None:

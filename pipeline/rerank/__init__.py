@@ -1,20 +1,94 @@
-"""Stage two: every reranker takes queries, the catalogue and a pool, and gives a run over exactly the pairs it was to score."""
+"""Stage two: every reranker takes queries, the catalogue and a pool, and gives a run over the pairs that it was to score.
+
+Which queries come first matters where time is short: `by_promise` says it for a test.
+"""
 
 from __future__ import annotations
 
-import polars as pl
+import logging
+from collections.abc import Iterator
 
+import polars as pl
+from tqdm.auto import tqdm
+
+from pipeline.budget import OutOfTime, Pace
 from pipeline.config import Listwise, Pointwise
+from pipeline.errors import EngineDied
 from pipeline.models.judge import KeptJudge
 from pipeline.rerank import listwise, pointwise
+from pipeline.runs import DECIMALS, ranked, run
+from pipeline.schema import RUN
 from pipeline.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def rerank(
-    queries: pl.DataFrame, catalog: pl.DataFrame, pool: pl.DataFrame, spec: Listwise | Pointwise, store: Store
+    queries: pl.DataFrame,
+    catalog: pl.DataFrame,
+    pool: pl.DataFrame,
+    spec: Listwise | Pointwise,
+    store: Store,
+    pace: Pace | None = None,
 ) -> pl.DataFrame:
-    """The run of the judge that `spec` names over the `depth` best candidates of each query in `pool`."""
-    judge = KeptJudge(spec, store)
-    if isinstance(spec, Listwise):
-        return listwise.score(queries, catalog, pool, judge, spec)
-    return pointwise.score(queries, catalog, pool, judge, spec.depth)
+    """The run of the judge that `spec` names over the `depth` best candidates of each query in `pool`.
+
+    With a `pace`, of the first queries that fit into it, and of those that were scored before; and a judge whose engine dies
+    for good is lost to the run, where else `EngineDied` is raised.
+    """
+    judge, parts = KeptJudge(spec, store, pace), [pl.DataFrame(schema=RUN.columns)]
+    each, left = prompts_of(spec), queries.height
+    with tqdm(total=left, unit="answer", desc="judge", disable=None) as bar:
+        for chunk in _chunks(queries, max(1, spec.chunk // each)):
+            candidates, told = pool.join(chunk, on="query_id", how="semi"), judge.pace.prompts > 0
+            try:
+                if isinstance(spec, Listwise):
+                    parts.append(listwise.score(chunk, catalog, candidates, judge, spec))
+                else:
+                    parts.append(pointwise.score(chunk, catalog, candidates, judge, spec.depth))
+            except OutOfTime:
+                continue  # what is kept of the rest costs no time
+            except EngineDied:
+                if pace is None:
+                    raise
+                pace.budget.lost.add(pace.name)
+                continue
+            left -= chunk.height
+            bar.update(chunk.height)
+            if left and (forecast := judge.pace.forecast(left * each)):
+                bar.set_postfix_str(forecast)
+                if not told:
+                    log.info("of the %d answers that are still to be judged: %s", left, forecast)
+    return run(pl.concat(parts))
+
+
+def prompts_of(spec: Listwise | Pointwise) -> int:
+    """How many prompts a query takes, where its pool is as deep as the judge looks."""
+    if isinstance(spec, Pointwise):
+        return spec.depth
+    return spec.orders * len(listwise.windows(spec.depth, spec.window, spec.stride or spec.window))
+
+
+def by_promise(queries: pl.DataFrame, pool: pl.DataFrame, depth: int) -> pl.DataFrame:
+    """The queries with those first for which a judge of the `depth` best candidates promises most, whole questions at a time.
+
+    A judge that finds the right candidate at rank r wins 1 - 1/r, and how likely it is to stand there is taken to go with the
+    fused score: so a query promises much where the retrievers agree on many candidates but not on the first. A question
+    promises the mean of its answers, which stay together because the beginning of their prompts is computed once.
+    """
+    wins = ranked(pool).filter(pl.col("rank") <= depth).with_columns(win=pl.col("score") * (1 - 1 / pl.col("rank")))
+    found = queries.join(wins.group_by("query_id").agg(pl.col("win").sum()), on="query_id", how="left")
+    promise = pl.col("win").mean().over("question_id").round(DECIMALS)
+    return found.sort(-promise, "question_id", "query_id", nulls_last=True).select(queries.columns)
+
+
+def _chunks(queries: pl.DataFrame, most: int) -> Iterator[pl.DataFrame]:
+    """The queries in their order, so many at a time; a question's stay together, also where one has more."""
+    begin = end = 0
+    for size in queries["question_id"].rle().struct.field("len"):
+        if end > begin and end + size - begin > most:
+            yield queries[begin:end]
+            begin = end
+        end += size
+    if end > begin:
+        yield queries[begin:end]

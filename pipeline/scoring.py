@@ -1,0 +1,111 @@
+"""Every stage before the blender: retrievers, their fusion, the pool, and the judges' order of it. It knows no truth."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from pipeline.budget import Budget, Pace
+from pipeline.config import Bm25, Config, Dense, Tfidf
+from pipeline.data import Competition, read_examples
+from pipeline.models import sources
+from pipeline.rerank import prompts_of, rerank
+from pipeline.retrieve import retrieve
+from pipeline.runs import fuse, stack, top_k
+from pipeline.store import Store
+
+log = logging.getLogger(__name__)
+
+FUSION, ALL = "fusion of retrievers", "fusion of all"
+
+
+@dataclass
+class Scored:
+    """What the stages made of some queries.
+
+    `runs` are the single stages' own, as the features want them; `stages` are full rankings, a row each in the tables, the
+    last of them the one to submit. A judge's ranking is "last stage wins": its order, then the pool's, and the pool's alone for
+    a query that it was not given. `seconds` are of this process; a stage in `kept` came from the store.
+    """
+
+    pool: pl.DataFrame = field(default_factory=pl.DataFrame)
+    runs: dict[str, pl.DataFrame] = field(default_factory=dict)
+    stages: dict[str, pl.DataFrame] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+
+    def timed(self, name: str, store: Store, make: Callable[..., pl.DataFrame], *inputs: Any) -> pl.DataFrame:
+        """`make(*inputs)`, its seconds noted under `name`."""
+        log.info("stage: %s", name)
+        began, made, found = time.monotonic(), store.made, store.found
+        frame = make(*inputs)
+        self.seconds[name] = time.monotonic() - began
+        if store.made == made and store.found > found:
+            self.kept.add(name)
+        return frame
+
+
+def examples_of(competition: Competition, spec: Bm25 | Tfidf | Dense) -> pl.DataFrame:
+    """The retriever's EXAMPLES; none reads like a question of the competition, whose labels a retriever is not to know."""
+    asked = [competition.test] if competition.train is None else [competition.test, competition.train]
+    files = [sources.shipped(file) for file in (() if isinstance(spec, Bm25) else spec.examples)]
+    return read_examples(files, competition.catalog, pl.concat(asked))
+
+
+def pooled(
+    queries: pl.DataFrame,
+    competition: Competition,
+    config: Config,
+    store: Store,
+    given: Mapping[str, pl.DataFrame] | None = None,
+) -> Scored:
+    """Stage one: retrieve, fuse, and cut to the pool. A retriever whose run is `given` is not asked."""
+    done, catalog = Scored(), competition.catalog
+    for name, spec in config.retrieve.items():
+        if given and name in given:
+            done.seconds[name] = 0.0
+            done.stages[name] = done.runs[name] = given[name].join(queries, on="query_id", how="semi")
+        else:
+            told = examples_of(competition, spec)
+            done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store, told)
+    done.pool = done.stages[FUSION] = done.timed(FUSION, store, _fusion, done.runs, config)
+    return done
+
+
+def reranked(
+    done: Scored,
+    judged: pl.DataFrame,
+    competition: Competition,
+    config: Config,
+    store: Store,
+    budget: Budget | None = None,
+    later: int = 0,
+) -> None:
+    """Stage two, laid upon `done`: the judges' runs over the queries `judged`, and the fusion of all.
+
+    With a budget, over the first of them that fit, where `later` prompts are still to come after these; what was left out is
+    said.
+    """
+    to_come = later + judged.height * sum(map(prompts_of, config.rerank.values()))
+    for name, spec in config.rerank.items():
+        to_come -= judged.height * prompts_of(spec)
+        if judged.height:
+            pace = Pace(budget, name, to_come) if budget else None
+            run = done.timed(name, store, rerank, judged, competition.catalog, done.pool, spec, store, pace)
+            done.runs[name] = run
+            if run.height:
+                done.stages[name] = stack(run, done.pool)
+            if budget and (missed := judged.height - run["query_id"].n_unique()):
+                why = "its engine died" if name in budget.lost else "the time is short"
+                budget.warn(f"{name}: {why}, {missed} of {judged.height} answers are not judged")
+    if config.rerank:
+        done.stages[ALL] = done.timed(ALL, store, _fusion, done.runs, config)
+
+
+def _fusion(runs: Mapping[str, pl.DataFrame], config: Config) -> pl.DataFrame:
+    return top_k(fuse(runs, config.rrf_k), config.pool)
