@@ -150,8 +150,9 @@ def test_a_bundle_answers_as_fitting_on_the_spot_does(eedi: Eedi, hashed: tuple[
     ended_well(eedi("submit", "--bundle", "bundles/some", "--data", kaggle, "--out", "bundle.csv"))
     assert (here / "bundle.csv").read_bytes() == (here / "spot.csv").read_bytes()
     (kaggle / "train.csv").unlink()
-    told = ended_well(eedi("submit", "--bundle", "bundles/some", "--data", kaggle, "--out", "alone.csv"))
-    assert "no train.csv" in told
+    alone = eedi("submit", "--bundle", "bundles/some", "--data", kaggle, "--out", "alone.csv")
+    ended_well(alone)
+    assert "no train.csv" in alone.stderr
 
 
 def test_evaluate_scores_a_submission_and_a_stored_run_as_submit_did(eedi: Eedi, hashed: tuple[str, ...], kaggle: Path) -> None:
