@@ -167,6 +167,7 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
         f"{CONFIG}, retrieve.dense.weights\n  found:  {BASE}",
     ),
     "notes": ("weights come from Kaggle's models", dense("notes", "notes.csv"), "retrieve.dense.notes\n  found:  notes.csv"),
+    "examples": ("weights come from Kaggle's models", dense("examples", ["a.csv"]), "retrieve.dense.examples\n  found:  a.csv"),
     "an adapter of other weights": (
         "adapters are uploaded and fit their weights",
         text(f"{ADAPTER}/adapter_config.json", SOURCE, BASE),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
-from pipeline.config import Data, Dense
+from pipeline.config import Data, Dense, Tfidf
 from pipeline.errors import InputError
 from pipeline.kernel.built import ADAPTERS, DATASET, KERNEL, REBUILD, Built, read, size, uploads
 from pipeline.kernel.metadata import DatasetMetadata, KernelMetadata, ModelMetadata
@@ -100,6 +100,13 @@ def mounted(built: Built) -> Faults:
             wanted = "a model source of Kaggle's, owner/model/framework/variation/version"
             yield InputError(setting, found=reference, wanted=wanted, remedy="Give it one under weights in kernel.yaml.")
     for stage, spec in built.config.retrieve.items():
+        if isinstance(spec, Tfidf | Dense) and spec.examples:
+            yield InputError(
+                f"{DATASET}/config.yaml, retrieve.{stage}.examples",
+                found=", ".join(spec.examples),
+                wanted="none: a kernel carries no file of written questions",
+                remedy="Fit without examples.",
+            )
         if isinstance(spec, Dense) and spec.notes:
             yield InputError(
                 f"{DATASET}/config.yaml, retrieve.{stage}.notes",
