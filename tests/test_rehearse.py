@@ -108,7 +108,7 @@ def test_both_layouts_and_the_rerun_give_the_same_rows_and_a_table_says_how_long
     told = {row["stage"]: row for row in rows}
     assert {"Install the project's wheel from its dataset", "lexical", "dense", "judge", "all"} <= told.keys()
     assert told["judge"]["685 on T4x2"] == "1000 s" and told["all"]["verdict"] == "good"
-    assert float(told["all"]["seconds"]) >= float(told["lexical"]["seconds"]) > 0
+    assert float(told["all"]["seconds"]) > float(told["Install the project's wheel from its dataset"]["seconds"]) > 0
     assert float(told["all"]["memory"].split()[0]) > 0.05
     assert rehearse.rows(outcomes[1], rehearse.Forecast("T4x2", 685, {}, "too large"))[-1]["verdict"] == "too large"
 
@@ -121,7 +121,7 @@ def test_any_order_unknown_ids_and_empty_texts_are_answered(built: Built, tmp_pa
 
 @boxed
 def test_a_full_working_folder_is_said(built: Built, tmp_path: Path) -> None:
-    outcome = rehearsed(built, visible(tmp_path), working="4k")
+    outcome = rehearsed(built, rehearse.test_folder(tmp_path / "larger test", None, 60), working="4k")
     assert outcome.fault and "no submission.csv" in outcome.fault
     assert "No space left on device" in outcome.log
 
@@ -131,6 +131,7 @@ def test_an_engine_that_does_not_start_is_said(tmp_path: Path) -> None:
     with_engine = kernel(tmp_path, engine="transformers", weights=BASE)
     (broken := tmp_path / "broken").mkdir()
     (broken / "config.json").write_text("{}", encoding="utf-8")
+    (broken / "model.safetensors").touch()
     test = visible(tmp_path)
     given = {
         "competitions/some": test,

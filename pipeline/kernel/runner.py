@@ -7,6 +7,7 @@ where there is one, in RESULTS. Kaggle's papermill runs notebooks by nbclient to
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -71,7 +72,7 @@ class Memory(threading.Thread):
 
 def run(notebook: Path, seconds: float) -> dict[str, Any]:
     """Execute the notebook: its stages, what went wrong, and all that it printed."""
-    client = Watched(nbformat.read(notebook, as_version=4), timeout=seconds, kernel_name="python3")
+    client = Watched(nbformat.read(notebook, as_version=4), timeout=math.ceil(seconds), kernel_name="python3")
     memory, fault = Memory(), None
     memory.start()
     try:
@@ -88,7 +89,7 @@ def run(notebook: Path, seconds: float) -> dict[str, Any]:
         {
             "stage": name,
             "seconds": end - began,
-            "memory": max((held for moment, held in memory.seen if began <= moment <= end), default=0),
+            "memory": max((held for moment, held in memory.seen if began - EVERY <= moment <= end + EVERY), default=0),
         }
         for (name, began), end in zip(client.began, ends, strict=True)
     ]
