@@ -41,7 +41,7 @@ def fitted(folder: Path, **dense: Any) -> Path:
         rerank={"judge": Listwise(engine="hashed", weights=sources.HASHED)},
         blend=None,
     )
-    bundles.save(bundles.Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), [], []), folder)
+    bundles.save(bundles.Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], []), folder)
     return folder
 
 
@@ -158,7 +158,11 @@ def test_the_wheel_holds_the_package_and_nothing_that_lay_about(built: Path) -> 
     (wheel,) = (built / "dataset").glob("*.whl")
     members = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = Path(inputs.__file__).parents[1]
-    sources_ = [path for pattern in ("*.py", "siblings/*.txt", "box.sh") for path in package.rglob(pattern)]
+    sources_ = [
+        path
+        for pattern in ("*.py", "siblings/*.txt", "box.sh", "report/page.html", "report/style.css", "report/script.js")
+        for path in package.rglob(pattern)
+    ]
     assert members == {str(path.relative_to(package.parent)) for path in sources_}
 
 

@@ -38,7 +38,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "adapter" / "adapter_model.safetensors").touch()
     dense = Dense(weights=BASE, adapter=str(here / "adapter"))
     config = Config(retrieve={"lexical": Tfidf(), "dense": dense}, rerank={}, blend=None)
-    bundles.save(bundles.Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), [], []), here / "bundle")
+    bundles.save(bundles.Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], []), here / "bundle")
     build(here / "bundle", Settings(owner="me", weights={BASE: SOURCE}), here / "kernel")
     return here / "kernel"
 

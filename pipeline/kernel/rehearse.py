@@ -77,8 +77,9 @@ def test_folder(folder: Path, data: Path | None, questions: int | None) -> Path:
     with new_folder(folder) as new:
         embedded.write(new, sample.model_copy(update={"test": questions or VISIBLE}))
         (new / names.solution).unlink()
-        for name in (names.train, names.catalog, *([] if questions else [names.test])) if data else ():
-            shutil.copy(data / name, new)
+        if data:
+            for name in (names.train, names.catalog, *([] if questions else [names.test])):
+                shutil.copy(data / name, new)
     return folder
 
 
@@ -247,7 +248,7 @@ def forecast(built: Built, settings: Settings, test: Path, questions: int, hours
         fault = plan.misfit(needs, config, machine, hours)
     except InputError as refused:
         needs, fault = [], refused
-    return Forecast(machine.name, questions, {each.stage: each.seconds for each in needs}, fault and _line(fault))
+    return Forecast(machine.name, questions, {each.stage: each.seconds for each in needs}, _line(fault) if fault else None)
 
 
 def _on_this_machine(config: Config, hub: Mapping[str, str]) -> Config:
