@@ -4,13 +4,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 BUILD  := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: submission test lint types
+.PHONY: submission test lint types rehearse
 
 submission: $(VENV)/.run
 	$(BIN)/eedi submit
 
 test: $(VENV)/.dev
 	$(BIN)/pytest
+
+rehearse: $(VENV)/.dev
+	$(BIN)/eedi kernel rehearse
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

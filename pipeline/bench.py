@@ -41,7 +41,7 @@ def encoding(queries: pl.DataFrame, spec: Dense) -> list[dict[str, Any]]:
         tokens = packed.tokens(texts)
         nodes = sum(len(grow([tokens[i] for i in group], packed.causal)) for group in families(tokens, packed.causal))
         work = 2 * sum(m.weight.numel() for m in body.modules() if isinstance(m, torch.nn.Linear))
-        peak = _peak(dtype)
+        most = peak(dtype)
         ways: dict[str, tuple[int, Callable[[], np.ndarray]]] = {"ours": (nodes, partial(encoder.encode, texts, "query"))}
         if reference is None:
             stock = partial(encoder.model.encode, texts, show_progress_bar=True)
@@ -59,13 +59,13 @@ def encoding(queries: pl.DataFrame, spec: Dense) -> list[dict[str, Any]]:
                     "texts/s": round(len(texts) / seconds, 2),
                     "tokens": computed,
                     "least cosine": round(float((vectors * reference).sum(1).min()), 6),
-                    "share of peak": round(work * computed / seconds / peak, 2),
+                    "share of peak": round(work * computed / seconds / most, 2),
                 }
             )
     return rows
 
 
-def _peak(dtype: str) -> float:
+def peak(dtype: str) -> float:
     """Operations a second of torch's product of two square matrices."""
     import torch
 

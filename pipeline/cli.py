@@ -20,6 +20,8 @@ from pipeline.kernel.cli import app as kernel
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from pipeline.config import Config
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -355,16 +357,38 @@ def doctor(
     config: ConfigFile = None,
     data: DataFolder = None,
     bundle: Annotated[Path | None, typer.Option(help="What `eedi fit` wrote, for its settings.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Estimate memory and time for a test, here and on GPUs.")] = False,
+    on: Annotated[str | None, typer.Option(help="For --plan: T4x2, L4x4, H100 or here. Without it: all of them.")] = None,
+    questions: Annotated[int, typer.Option(min=1, help="For --plan: of the test.")] = 685,
+    hours: Annotated[float, typer.Option(min=0, help="For --plan: that a run may take.")] = 9,
 ) -> None:
-    """Say what this machine has, what each stage would therefore use, and why."""
+    """Say what this machine has, what each stage would therefore use, and why; or what a config would cost."""
     from pipeline import bundle as bundles
     from pipeline import tables
     from pipeline.config import load
     from pipeline.doctor import examine
 
     settings = load(config, overrides or [], bundles.load(bundle).config if bundle else None)
+    if plan:
+        _plan(settings, data, on, questions, hours)
+        return
     for title, rows in examine(settings, data).items():
         _show(tables.plain, title, [{"what": what, "found": found} for what, found in rows])
+
+
+def _plan(settings: Config, data: Path | None, on: str | None, questions: int, hours: float) -> None:
+    """Print what the config would cost. Exit code 2 where no machine that was asked for can run it."""
+    from pipeline import plan, tables
+    from pipeline.sample import opened
+
+    machines = plan.machines(on)
+    read = plan.readings(settings, opened(settings, data), questions)
+    estimates = [plan.estimate(settings, read, machine, hours) for machine in machines]
+    _show(tables.plain, f"{settings.name}, a test of {questions} questions", [row for rows, _ in estimates for row in rows])
+    for machine, (_, fault) in zip(machines, estimates, strict=True):
+        print(f"refused: {fault}" if fault else f"{machine.name}: fits")
+    if all(fault for _, fault in estimates):
+        raise typer.Exit(2)
 
 
 @app.command()

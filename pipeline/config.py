@@ -89,6 +89,7 @@ class Dense(Examples):
     dtype: Dtype = "auto"
     batch_tokens: int = Field(4096, ge=16)  # computed at a time
     max_tokens: int = Field(512, ge=16)
+    spread: bool = False  # the layers over all GPUs, where one cannot hold them
     top_k: int = Field(100, ge=25)
 
 

@@ -154,3 +154,12 @@ def test_a_folder_s_default_prompt_stands_before_each_text(tiny_bert: Path, tmp_
     own = load(folder, spec_of(folder)).encode(TEXTS, normalize_embeddings=True)
     assert np.allclose(vectors, own, atol=1e-5)
     assert not np.allclose(vectors, encoded(tiny_bert), atol=1e-3)
+
+
+def test_an_encoder_that_is_spread_over_all_devices_gives_the_same_vectors(tiny_qwen: Path) -> None:
+    texts, spec = ["a half", "a third", ""], Dense(weights=str(tiny_qwen), dtype="float32")
+    whole, spread = (
+        SentenceEncoder(load(tiny_qwen, each), each).encode(texts, "query")
+        for each in (spec, spec.model_copy(update={"spread": True}))
+    )
+    np.testing.assert_allclose(spread, whole, atol=1e-6)

@@ -88,13 +88,13 @@ def test_the_notebook_runs_offline_from_the_mounts_alone_and_leaves_a_valid_subm
 ) -> None:
     root = mounted(layout)
     notebook = nbformat.read(built / "kernel" / "eedi.ipynb", as_version=4)
-    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code").replace('"/tmp/', f'"{tmp_path}/tmp/')
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     (tmp_path / "working").mkdir()
     site = str(tmp_path / "site")
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport pipeline; print(pipeline.__file__)"],
         cwd=tmp_path / "working",
-        env=os.environ | {"EEDI_KAGGLE_INPUT": str(root), "PIP_TARGET": site, "PYTHONPATH": site},
+        env=os.environ | {"EEDI_KAGGLE_INPUT": str(root), "PIP_TARGET": site, "PYTHONPATH": site, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -160,7 +160,7 @@ def test_the_wheel_holds_the_package_and_nothing_that_lay_about(built: Path) -> 
     package = Path(inputs.__file__).parents[1]
     sources_ = [
         path
-        for pattern in ("*.py", "siblings/*.txt", "report/page.html", "report/style.css", "report/script.js")
+        for pattern in ("*.py", "siblings/*.txt", "box.sh", "report/page.html", "report/style.css", "report/script.js")
         for path in package.rglob(pattern)
     ]
     assert members == {str(path.relative_to(package.parent)) for path in sources_}

@@ -1,4 +1,4 @@
-"""The verbs of the Kaggle kernel: build it, check it, and check what it wrote."""
+"""The verbs of the Kaggle kernel: build it, check it, rehearse it, and check what it wrote."""
 
 from __future__ import annotations
 
@@ -40,6 +40,46 @@ def check(folder: Annotated[Path, typer.Argument(help="What `eedi kernel build` 
         print(f"error: {fault}")
     if any(found.values()):
         raise typer.Exit(2)
+
+
+@app.command()
+def rehearse(
+    folder: Annotated[
+        Path | None, typer.Argument(help="What `eedi kernel build` wrote. Without it: the default bundle's, built now.")
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="That it was built with. Without it: kaggle_kernel/kernel.yaml.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder in Kaggle's layout. Without it: the embedded competition.")
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Rehearse the rerun on a hidden test as well.")] = False,
+    questions: Annotated[int, typer.Option(min=1, help="Of the hidden test.")] = 685,
+    hours: Annotated[float, typer.Option(min=0, help="That Kaggle lets a notebook run.")] = 9,
+) -> None:
+    """Run the notebook as Kaggle does, on the visible test and on a hidden one, and say how that went, stage by stage."""
+    import tempfile
+
+    from rich.console import Console
+
+    from pipeline import tables
+    from pipeline.kernel import rehearse
+    from pipeline.kernel import settings as settings_of
+    from pipeline.kernel.built import read
+
+    chosen = settings_of.load(settings or settings_of.FILE)
+    with tempfile.TemporaryDirectory(prefix="eedi-") as temporary:
+        built = read(folder or rehearse.default(Path(temporary) / "default", chosen))
+        tests = rehearse.tests(Path(temporary), data, questions if hidden else None)
+        ahead = rehearse.forecast(built, chosen, next(iter(tests)), questions, hours)
+        outcomes = rehearse.rehearse_all(built, chosen, tests, hours)
+    for outcome in outcomes:
+        if outcome.fault:
+            print(f"{outcome.play}, the end of its log:", *outcome.log.splitlines()[-20:], sep="\n  ")
+    rows = [row for outcome in outcomes for row in rehearse.rows(outcome, ahead)]
+    Console(width=132).print(tables.plain(f"rehearsed {rehearse.manner()}", rows))
+    if ahead.fault or any(outcome.fault for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 @app.command()

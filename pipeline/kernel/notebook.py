@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
@@ -11,15 +12,15 @@ if TYPE_CHECKING:
 
 CELLS = 10  # a notebook has fewer
 
-# what keeps the libraries off the network, and what they write out of the notebook's output
+# what keeps the libraries off the network
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "TRITON_CACHE_DIR": "/tmp/triton",
-    "EEDI_CACHE": "/tmp/eedi",
 }
+# what they write, beside the notebook's output
+CACHES = {"TRITON_CACHE_DIR": "triton", "EEDI_CACHE": "eedi"}
 
 HEAD = f"""\
 # {{title}}
@@ -44,9 +45,12 @@ importlib.invalidate_caches()
 
 FIND = """\
 # Find the bundle and the competition, and keep every library off the network.
+import tempfile
+
 from pipeline.kernel import inputs
 
 os.environ |= {environment}
+os.environ |= {name: f"{tempfile.gettempdir()}/{folder}" for name, folder in {caches}.items()}
 EEDI, BUNDLE, COMPETITION = [sys.executable, "-m", "pipeline"], str(inputs.bundle()), str(inputs.competition())
 """
 
@@ -57,7 +61,8 @@ subprocess.run([*EEDI, "doctor", "--bundle", BUNDLE, "--data", COMPETITION], che
 
 SUBMIT = """\
 # Retrieve, rerank and blend, in a process of its own, and write the submission.
-subprocess.run([*EEDI, "submit", "--bundle", BUNDLE, "--data", COMPETITION, "--out", "submission.csv"], check=True)
+SUBMIT = [*EEDI, "submit", "--bundle", BUNDLE, "--data", COMPETITION, "--out", "submission.csv"]
+subprocess.run(SUBMIT, check=True)
 """
 
 VALIDATE = """\
@@ -71,7 +76,8 @@ def notebook(title: str) -> NotebookNode:
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
     environment = "{\n" + "".join(f'    "{name}": "{value}",\n' for name, value in ENVIRONMENT.items()) + "}"
-    code = (INSTALL, FIND.replace("{environment}", environment), DOCTOR, SUBMIT, VALIDATE)
+    find = FIND.replace("{environment}", environment).replace("{caches}", json.dumps(CACHES))
+    code = (INSTALL, find, DOCTOR, SUBMIT, VALIDATE)
     cells = [new_markdown_cell(HEAD.format(title=title).strip(), id="head")]
     cells += [new_code_cell(source.strip(), id=f"step-{number}") for number, source in enumerate(code, 1)]
     python = {"display_name": "Python 3", "language": "python", "name": "python3"}

@@ -64,22 +64,24 @@ class SentenceEncoder:
 
 
 def load(folder: Path, spec: Dense) -> SentenceTransformer:
-    """The sentence-transformers model in `folder`, its adapter merged, in eval mode, on the best device.
+    """The sentence-transformers model in `folder`, its adapter merged, in eval mode, on the best device or spread over all.
 
     Safetensors only, no code from it. Raises `InputError` for an adapter of another backbone.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-    where = device()
-    arguments = {"dtype": dtype_of(spec.dtype), "use_safetensors": True}
+    where = None if spec.spread else device()
+    arguments = {"dtype": dtype_of(spec.dtype), "use_safetensors": True, "device_map": "auto" if spec.spread else None}
     if (folder / "modules.json").is_file():
         model = SentenceTransformer(str(folder), device=where, trust_remote_code=False, model_kwargs=arguments)
     else:
         body = Transformer(
             str(folder), model_kwargs=arguments, modality_config=PLAIN_TEXT, module_output_name="token_embeddings"
         )
-        model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), spec.pooling)], device=where)
+        model = SentenceTransformer(
+            modules=[body, Pooling(body.get_embedding_dimension(), spec.pooling)], device=where, model_kwargs=arguments
+        )
     model.max_seq_length = min(spec.max_tokens, model.max_seq_length or spec.max_tokens)  # no more than its own positions
     if spec.adapter:
         model[0].model = adapters.merged(model[0].model, sources.resolve(spec.adapter), spec.weights)
@@ -117,7 +119,7 @@ class KeptEncoder:
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
             "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
-            "spec": self.spec.model_dump(exclude={"weights", "adapter", "batch_tokens", "top_k"}),
+            "spec": self.spec.model_dump(exclude={"weights", "adapter", "batch_tokens", "spread", "top_k"}),
             "device": where,
             "kind": kind,
             "texts": digest(list(texts)),

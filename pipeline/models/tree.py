@@ -53,8 +53,8 @@ class Batch:
     ends: np.ndarray  # (m,) int64: each text's last node
 
 
-def shared(a: Tokens, b: Tokens) -> int:
-    """How many tokens the two begin with in common."""
+def shared(a: Sequence[object], b: Sequence[object]) -> int:
+    """How many tokens, or letters, the two begin with in common."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
