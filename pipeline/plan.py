@@ -18,13 +18,13 @@ from pipeline import prompts
 from pipeline.config import Config, Dense, Listwise, Pointwise
 from pipeline.data import Competition, queries_of
 from pipeline.errors import InputError
-from pipeline.flow import examples_of
 from pipeline.models import sources
 from pipeline.models.shape import shape
 from pipeline.models.tree import shared
 from pipeline.rerank import listwise, pointwise
 from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import run
+from pipeline.scoring import examples_of
 
 GIB = 2**30
 HIDDEN = 685  # questions of the hidden test, about

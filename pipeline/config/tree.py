@@ -1,0 +1,62 @@
+"""All settings together."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from pipeline.config.stages import (
+    ADAPTER,
+    MINILM,
+    WRITTEN,
+    Blend,
+    Bm25,
+    Data,
+    Dense,
+    Fit,
+    Listwise,
+    Neighbours,
+    Pointwise,
+    Sample,
+    Spec,
+    Tfidf,
+)
+from pipeline.config.training import Train
+
+RESERVED = ("pool", "best", "worst", "blend")  # they name features and stages of their own
+
+
+class Config(Spec):
+    """One run's settings."""
+
+    name: str = Field("eedi", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: Data = Data()
+    sample: Sample = Sample()
+    retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {
+        "lexical": Tfidf(examples=(WRITTEN,)),
+        "minilm": Dense(weights=MINILM, template="plain", max_tokens=256, examples=(WRITTEN,)),
+        "dense": Dense(adapter=ADAPTER, template="short"),
+    }
+    rrf_k: int = Field(60, ge=1)
+    pool: int = Field(50, ge=25)  # candidates a query that reach the later stages
+    rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {"judge": Listwise()}
+    neighbours: Neighbours | None = Neighbours()
+    blend: Blend | None = Blend()  # null: reciprocal rank fusion of all stages
+    fit: Fit = Fit()
+    train: Train = Train()
+
+    @model_validator(mode="after")
+    def _has_stages_with_names_of_their_own(self) -> Config:
+        if not self.retrieve:
+            raise ValueError("retrieve needs one retriever at least")
+        for name in (self.neighbours and self.neighbours.by) or ():
+            if not isinstance(self.retrieve.get(name), Tfidf | Dense):
+                raise ValueError(f"neighbours.by={name}: not a retriever of kind tfidf or dense")
+        for name in (*self.retrieve, *self.rerank):
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name in RESERVED or (name in self.retrieve and name in self.rerank):
+                raise ValueError(
+                    f"{name!r} cannot name a stage: letters, digits and _, not one of {RESERVED}, not the same in both rooms"
+                )
+        return self
