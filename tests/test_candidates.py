@@ -11,11 +11,13 @@ import polars as pl
 import pytest
 
 from pipeline.config import Config, load
-from pipeline.data import text_hashes
+from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, text_hashes
 from pipeline.errors import InputError
 from pipeline.retrieve import retrieve
-from pipeline.runs import run
+from pipeline.runs import fuse, ranked, run
 from pipeline.schema import CATALOG, QUERIES
+from pipeline.schema import QUESTIONS as ASKED
+from pipeline.scoring import examples_of
 from pipeline.store import Store
 from pipeline.train.candidates import candidates, wrong
 
@@ -50,6 +52,7 @@ def rows(names: list[str]) -> pl.DataFrame:
 
 QUESTIONS = rows(list(RIGHT))
 TRAIN = QUESTIONS.with_columns(label_id=pl.Series(RIGHT.values(), dtype=pl.Int32))
+COMPETITION = Competition(pl.DataFrame(schema=ASKED.columns), CATALOGUE, None, None, None)
 
 
 def ranking(lists: dict[str, list[int]]) -> pl.DataFrame:
@@ -58,7 +61,20 @@ def ranking(lists: dict[str, list[int]]) -> pl.DataFrame:
 
 
 def settings(*overrides: str) -> Config:
-    return load(overrides=overrides)
+    """A retriever of words by the labels' names, unless told otherwise."""
+    return load(overrides=("retrieve.lexical.examples=[]", *overrides))
+
+
+def examples(folder: Path, labels: dict[str, int]) -> str:
+    """A file of examples of labels, by the names of the questions that they read like."""
+    told = [
+        {name: "" for name in (*COLUMNS.values(), *LABEL_COLUMNS.values())}
+        | {"QuestionId": str(i), "CorrectAnswer": "B", "AnswerAText": "a"}
+        | {"QuestionText": rows([f"{name}_A"])["question"][0], LABEL_COLUMNS["A"]: str(label)}
+        for i, (name, label) in enumerate(labels.items())
+    ]
+    pl.DataFrame(told).write_csv(folder / "examples.csv")
+    return str(folder / "examples.csv")
 
 
 def stored(folder: Path, lists: dict[str, list[int]], trained_on: list[str] | None = None) -> str:
@@ -96,24 +112,37 @@ def test_draws_are_the_seed_s_and_prefer_the_better_in_proportion_to_one_over_th
     assert shares == pytest.approx({1: 12 / 25, 2: 6 / 25, 4: 4 / 25, 5: 3 / 25}, abs=0.04)
 
 
-def test_without_runs_words_in_common_with_the_labels_names_find_the_candidates(tmp_path: Path) -> None:
-    """Not with their examples: a written question is one, and would be found by itself."""
-    config = settings(f"retrieve.lexical.examples=[{tmp_path / 'none.csv'}]")
-    told = candidates(QUESTIONS, CATALOGUE, config)
-    assert told.equals(retrieve(QUESTIONS, CATALOGUE, settings().retrieve["lexical"], Store(tmp_path)))
-    assert told.filter(query_id="1_A").height == len(NAMES)
+def test_without_runs_the_retrievers_find_the_candidates_and_several_are_fused(tmp_path: Path) -> None:
+    words, store = settings("retrieve.second={kind: bm25}"), Store(tmp_path)
+    by = {name: retrieve(QUESTIONS, CATALOGUE, words.retrieve[name], store) for name in ("lexical", "second")}
+    assert ranked(candidates(QUESTIONS, COMPETITION, words)).drop("score").equals(ranked(by["lexical"]).drop("score"))
+    both = settings("retrieve.second={kind: bm25}", "train.judge.by=[lexical, second]")
+    assert candidates(QUESTIONS, COMPETITION, both).equals(fuse(by))
+
+
+def test_a_question_that_is_an_example_is_not_found_by_itself_but_by_the_others(tmp_path: Path) -> None:
+    """Question 1 is an example of 6, which has no word of it, and question 7, which asks nearly the same, is one of 5."""
+    config = settings(f"retrieve.lexical.examples=[{examples(tmp_path, {'1': 6, '7': 5})}]", "retrieve.lexical.name_share=0")
+    spec, store = config.retrieve["lexical"], Store(tmp_path / "store")
+    told = examples_of(COMPETITION, spec)
+    naive = ranked(retrieve(QUESTIONS, CATALOGUE, spec, store, told)).filter(query_id="1_A")["label_id"]
+    crossed = ranked(candidates(QUESTIONS, COMPETITION, config))
+    assert naive[0] == 6
+    assert crossed.filter(query_id="1_A")["label_id"][0] == 5
+    others = crossed.filter(query_id="2_A")["label_id"].to_list()
+    assert others == ranked(retrieve(QUESTIONS, CATALOGUE, spec, store, told)).filter(query_id="2_A")["label_id"].to_list()
 
 
 def test_a_run_s_candidates_are_taken_as_they_are_and_what_it_lacks_is_retrieved(tmp_path: Path) -> None:
     file = stored(tmp_path / "a", {"1_A": [5, 6], "9_A": [1]})
-    told = candidates(QUESTIONS, CATALOGUE, settings(f"train.judge.runs=[{file}]"))
+    told = candidates(QUESTIONS, COMPETITION, settings(f"train.judge.runs=[{file}]"))
     assert told.filter(query_id="1_A")["label_id"].to_list() == [5, 6]
     assert {name: told.filter(query_id=name).height for name in ("1_B", "2_A", "9_A")} == {"1_B": 6, "2_A": 6, "9_A": 0}
 
 
 def test_a_run_whose_maker_learnt_other_questions_is_taken(tmp_path: Path) -> None:
     file = stored(tmp_path / "a", {"1_A": [5, 6]}, trained_on=text_hashes(QUESTIONS.filter(query_id="2_A")))
-    assert candidates(QUESTIONS.head(1), CATALOGUE, settings(f"train.judge.runs=[{file}]")).height == 2
+    assert candidates(QUESTIONS.head(1), COMPETITION, settings(f"train.judge.runs=[{file}]")).height == 2
 
 
 REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
@@ -134,14 +163,18 @@ def test_runs_that_are_not_to_be_learnt_from_are_refused(
     elif others:
         files.append(str(tmp_path / "none" / "run.parquet"))
     with pytest.raises(InputError, match=rf"(?s){told}.*remedy: "):
-        candidates(QUESTIONS, CATALOGUE, settings(f"train.judge.runs=[{', '.join(files)}]"))
+        candidates(QUESTIONS, COMPETITION, settings(f"train.judge.runs=[{', '.join(files)}]"))
 
 
-@pytest.mark.parametrize(("name", "told"), [("dense", "kind dense"), ("sense", "no such retriever")])
-def test_a_retriever_that_may_have_learnt_is_refused_where_it_would_be_asked(name: str, told: str, tmp_path: Path) -> None:
+def test_a_retriever_that_has_learnt_a_query_is_refused_where_it_would_be_asked(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({"trained_on": text_hashes(QUESTIONS.head(1))}), encoding="utf-8")
     file = stored(tmp_path / "a", {query: [5, 6] for query in RIGHT})
-    config = settings(f"train.judge.by={name}")
-    with pytest.raises(InputError, match=rf"(?s)train\.judge\.by={name}.*{told}.*for 3 answers"):
-        candidates(QUESTIONS, CATALOGUE, config)
-    everything = settings(f"train.judge.by={name}", f"train.judge.runs=[{file}]")
-    assert candidates(QUESTIONS, CATALOGUE, everything).height == 2 * len(RIGHT)
+    learnt = f"retrieve.dense={{kind: dense, weights: hashed, adapter: {tmp_path}}}"
+    for name, told in {"dense": "one that has learnt 1 of them", "sense": "no such retriever"}.items():
+        config = settings(learnt, f"train.judge.by=[{name}]")
+        with pytest.raises(InputError, match=rf"(?s)train\.judge\.by={name}.*{told}.*for 3 answers"):
+            candidates(QUESTIONS, COMPETITION, config)
+        everything = settings(learnt, f"train.judge.by=[{name}]", f"train.judge.runs=[{file}]")
+        assert candidates(QUESTIONS, COMPETITION, everything).height == 2 * len(RIGHT)
+    strangers = QUESTIONS.filter(pl.col("query_id") == "2_A")
+    assert candidates(strangers, COMPETITION, settings(learnt, "train.judge.by=[dense]")).height == len(NAMES)

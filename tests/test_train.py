@@ -204,8 +204,7 @@ def test_written_questions_are_learnt_shown_in_the_card_and_keep_the_competition
     )
     assert everything.card.count("How much is two and two by our own hand?") == 3
     assert not [text for text in everything.competition.train["question"] if text in everything.card]
-    learnt = everything.competition.train.join(everything.rows.train, on="question_id", how="semi")
-    assert set(everything.record["trained_on"]) == set(text_hashes(learnt))
+    assert set(everything.record["trained_on"]) == set(text_hashes(everything.rows.train))
 
 
 def test_without_lora_the_folder_is_a_model_that_serves_and_ranks_what_it_learnt_better_than_its_base(

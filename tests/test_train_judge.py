@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline.config import Config, YesNo, resolved
-from pipeline.data import Competition, text_hashes
+from pipeline.data import Competition, read_examples, text_hashes
 from pipeline.errors import InputError
 from pipeline.metrics import evaluate
 from pipeline.models import memory
@@ -102,7 +102,7 @@ def test_peft_itself_finds_each_of_the_adapter_s_weights_in_a_causal_language_mo
 
 def test_the_stage_with_the_adapter_orders_as_the_stored_run_says(adapter: Trained, tmp_path: Path) -> None:
     """Through an engine that merges the adapter, over the same candidates; it scores the best of them alone."""
-    pool = candidates(adapter.rows.queries, adapter.competition.catalog, adapter.config)
+    pool = candidates(adapter.rows.queries, adapter.competition, adapter.config)
     spec = adapter.config.rerank["judge"].model_copy(update={"adapter": str(adapter.out)})
     served = ranked(rerank(adapter.rows.queries, adapter.competition.catalog, pool, spec, Store(tmp_path)))
     told = ranked(pl.read_parquet(adapter.out / "run.parquet"))
@@ -115,7 +115,7 @@ def test_the_stage_with_the_adapter_orders_as_the_stored_run_says(adapter: Train
 
 
 def test_the_scores_are_those_of_the_candidates_and_of_the_stored_run(adapter: Trained) -> None:
-    pool = candidates(adapter.rows.queries, adapter.competition.catalog, adapter.config)
+    pool = candidates(adapter.rows.queries, adapter.competition, adapter.config)
     run = pl.read_parquet(adapter.out / "run.parquet")
     assert set(run["query_id"]) == set(adapter.rows.queries["query_id"])
     wanted = [
@@ -169,7 +169,8 @@ def test_written_questions_alone_are_learnt_where_the_competition_s_own_are_not_
     (tmp_path / "written.csv").write_text(WRITTEN, encoding="utf-8")
     recipe = {"repeat": 0, "written": [str(tmp_path / "written.csv")]}
     done = Trained(settings(tiny_judge, recipe), None, tmp_path / "out")
-    assert done.record["trained_on"] == []
+    learnt = read_examples([tmp_path / "written.csv"], done.competition.catalog, done.competition.test)
+    assert set(done.record["trained_on"]) == set(text_hashes(learnt))
     assert "0 labelled answers of the competition (all labelled questions) and 3 " in done.card
     assert "How much is two and two by our own hand?" in done.card
 
@@ -243,7 +244,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a judge that there is not": ({"stage": "second"}, {}, "train.judge.stage=second.*no such judge"),
     "weights without weights": ({}, {"weights": "hashed", "engine": "hashed"}, "weights hashed"),
     "nothing to learn from": ({"repeat": 0}, {}, "train.judge.repeat=0"),
-    "a retriever that may have learnt": ({"by": "dense"}, {}, "train.judge.by=dense"),
+    "a retriever that there is not": ({"by": ["sense"]}, {}, "train.judge.by=sense"),
 }
 
 

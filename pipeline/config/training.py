@@ -81,7 +81,7 @@ class YesNo(Training):
     learning_rate: float = Field(2e-4, gt=0)
     lora: Lora = Lora(rank=16, alpha=32)
     runs: tuple[str, ...] = ()  # stored out-of-fold runs, whose candidates are shown …
-    by: str = "lexical"  # … and the retriever, of words alone, of the answers that none of them holds
+    by: tuple[str, ...] = Field(("lexical",), min_length=1)  # … and the retrievers of the answers that none of them holds
     negatives: int = Field(7, ge=1)  # wrong candidates an answer, drawn once by `seed`, the better ones sooner
     none: float = Field(0.25, ge=0)  # the weight of the same list without its right label, to be answered "none of these"
     binary: float = Field(0.25, ge=0)  # the weight of each candidate by itself, so that a margin's sign means something

@@ -1,7 +1,8 @@
 """Which labels a judge that learns is shown beside the right one: those that retrievers take for right.
 
-A retriever ranks what it has learnt as it will rank nothing else. So candidates come from runs whose makers learnt none of
-their rows, or from words in common, which learn nothing.
+A retriever ranks what it has learnt as it will rank nothing else, and finds what is an example of a label by itself. So
+candidates come from runs whose makers learnt none of their rows, or from retrievers that learnt nothing of them, and know
+the labels by other examples.
 """
 
 from __future__ import annotations
@@ -12,23 +13,26 @@ import numpy as np
 import polars as pl
 
 from pipeline import prompts
-from pipeline.config import Bm25, Config, Tfidf
-from pipeline.data import text_hashes
+from pipeline.config import Bm25, Config, Dense, Tfidf
+from pipeline.data import Competition, text_hashes
 from pipeline.errors import InputError
-from pipeline.models.encoder import recorded
+from pipeline.models.encoder import learnt, recorded
 from pipeline.retrieve import retrieve
-from pipeline.runs import ranked, run, stored_run
+from pipeline.runs import fuse, ranked, run, stored_run
 from pipeline.schema import RUN
+from pipeline.scoring import examples_of
 from pipeline.store import Store
 
+PARTS = 10  # of the questions that are examples
 
-def candidates(queries: pl.DataFrame, catalog: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """A RUN of the `queries`: from the stored runs that the recipe names and, where none holds a query, by its retriever.
+
+def candidates(queries: pl.DataFrame, competition: Competition, config: Config) -> pl.DataFrame:
+    """A RUN of the `queries`: from the stored runs that the recipe names and, where none holds a query, by its retrievers.
 
     Raises `InputError` for a run that is none, that holds labels of another catalogue, or whose maker learnt its questions;
-    for runs that hold the same query; and for a retriever that might have learnt.
+    for runs that hold the same query; and for a retriever that there is not, or that has learnt a query.
     """
-    recipe = config.train.judge
+    recipe, catalog = config.train.judge, competition.catalog
     remedy = f"Check {recipe.room}.runs."
     told = [pl.DataFrame(schema=RUN.columns), *(_held(Path(name), queries, remedy) for name in recipe.runs)]
     known, held = pl.concat(told), pl.concat([each["query_id"].unique() for each in told])
@@ -47,16 +51,34 @@ def candidates(queries: pl.DataFrame, catalog: pl.DataFrame, config: Config) -> 
     silent = queries.join(known, on="query_id", how="anti", maintain_order="left")
     if silent.is_empty():
         return run(known)
-    spec = config.retrieve.get(recipe.by)
-    if not isinstance(spec, Tfidf | Bm25):
-        raise InputError(
-            f"{recipe.room}.by={recipe.by}",
-            found="no such retriever" if spec is None else f"kind {spec.kind}, which may have learnt what it ranks",
-            wanted=f"a retriever of kind tfidf or bm25, for {silent.height} answers that no run holds",
-            remedy=f"Name one, or runs that hold them in {recipe.room}.runs.",
-        )
-    # by the labels' names alone: where a written question is a label's example, it would find itself
-    return run(pl.concat([known, retrieve(silent, catalog, spec, Store())]))
+    made = {name: _crossed(silent, competition, _stranger(silent, name, config)) for name in recipe.by}
+    return run(pl.concat([known, fuse(made, config.rrf_k)]))
+
+
+def _stranger(queries: pl.DataFrame, name: str, config: Config) -> Bm25 | Tfidf | Dense:
+    """The settings of the retriever `name`, which has learnt none of the `queries`."""
+    spec, learnt_of = config.retrieve.get(name), set(text_hashes(queries))
+    if spec and not (isinstance(spec, Dense) and (learnt_of := learnt_of & learnt(spec))):
+        return spec
+    raise InputError(
+        f"{config.train.judge.room}.by={name}",
+        found=f"one that has learnt {len(learnt_of)} of them" if spec else "no such retriever",
+        wanted=f"a retriever for {queries.height} answers that no run holds",
+        remedy=f"Name another, or runs that hold them in {config.train.judge.room}.runs.",
+    )
+
+
+def _crossed(queries: pl.DataFrame, competition: Competition, spec: Bm25 | Tfidf | Dense) -> pl.DataFrame:
+    """The retriever's run; a query whose question is a label's example is ranked by the examples of other questions.
+
+    These are ranked in ten parts, each by the examples of the other nine.
+    """
+    store, told = Store(), examples_of(competition, spec)
+    part = {text: i % PARTS for i, text in enumerate(sorted(set(text_hashes(told))))}
+    of = pl.Series([part.get(text, PARTS) for text in text_hashes(queries)], dtype=pl.Int64)
+    own = pl.Series([part[text] for text in text_hashes(told)], dtype=pl.Int64)
+    parts = [(queries.filter(of == i), told.filter(own != i)) for i in of.unique().sort()]
+    return pl.concat(retrieve(asked, competition.catalog, spec, store, known) for asked, known in parts)
 
 
 def _held(file: Path, queries: pl.DataFrame, remedy: str) -> pl.DataFrame:

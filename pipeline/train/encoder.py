@@ -15,7 +15,7 @@ import polars as pl
 import torch
 
 from pipeline.config import Config, Contrastive, Dense
-from pipeline.data import Competition
+from pipeline.data import Competition, text_hashes
 from pipeline.errors import InputError
 from pipeline.metrics import evaluate
 from pipeline.models import adapters, sources
@@ -25,7 +25,7 @@ from pipeline.runs import run
 from pipeline.store import refuse_existing, replacing
 from pipeline.train import contrastive, reconstruction
 from pipeline.train.card import encoder_card
-from pipeline.train.folder import RUN, Folder, known_before, learnt_now, stage_of
+from pipeline.train.folder import RUN, Folder, known_before, stage_of
 from pipeline.train.held import Held
 from pipeline.train.rows import rows_for, training_rows
 
@@ -70,7 +70,7 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
 
     ranking = held.run() if held else None
     scores = held.scores(ranking) if held and ranking is not None else []
-    record = place.record(seconds, scores, before | learnt_now(competition, rows))
+    record = place.record(seconds, scores, before | set(text_hashes(rows.train)))
     place.write(record, encoder_card(record, spec, recipe, rows.train), ranking, save)
     return scores
 

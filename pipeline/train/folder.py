@@ -15,12 +15,11 @@ import polars as pl
 from sentence_transformers import SentenceTransformer
 
 from pipeline.config import Config, Dense, Judge, Pointwise, Spec, Training
-from pipeline.data import Competition, text_hashes
+from pipeline.data import text_hashes
 from pipeline.errors import InputError
 from pipeline.models import sources
 from pipeline.models.device import device
 from pipeline.models.encoder import RECORD, learnt
-from pipeline.schema import question_of
 from pipeline.store import digest, new_folder, refuse_existing, replacing, versions
 from pipeline.train import loop
 from pipeline.train.held import Held
@@ -112,10 +111,3 @@ def known_before(recipe: Training, spec: Dense | Judge, rows: Rows) -> set[str]:
             remedy="Name another, or leave --fold out.",
         )
     return known
-
-
-def learnt_now(competition: Competition, rows: Rows) -> set[str]:
-    """The hashes of the competition's own training questions that are learnt from."""
-    assert competition.train is not None
-    mine = rows.train.select(question_id=question_of(pl.col("query_id")))
-    return set(text_hashes(competition.train.join(mine, on="question_id", how="semi")))

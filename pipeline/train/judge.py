@@ -13,7 +13,7 @@ import polars as pl
 import torch
 
 from pipeline.config import Config, Pointwise
-from pipeline.data import Competition
+from pipeline.data import Competition, text_hashes
 from pipeline.errors import InputError
 from pipeline.models import adapters, sources
 from pipeline.models.judge import Chat
@@ -22,7 +22,7 @@ from pipeline.schema import QUERIES
 from pipeline.store import refuse_existing
 from pipeline.train.candidates import candidates, wrong
 from pipeline.train.card import judge_card
-from pipeline.train.folder import Folder, known_before, learnt_now, stage_of
+from pipeline.train.folder import Folder, known_before, stage_of
 from pipeline.train.held import Held
 from pipeline.train.loop import Places, Task
 from pipeline.train.pointwise import Lists, Ranking, lists
@@ -48,7 +48,7 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     place.refuse_others()
     catalog = competition.catalog
     asked = pl.concat([rows.train.select(*QUERIES.columns), rows.queries]).unique("query_id", maintain_order=True)
-    told = candidates(asked, catalog, config)
+    told = candidates(asked, competition, config)
     negatives = wrong(rows.train, told, catalog, spec.depth, recipe.negatives, recipe.seed)
     base = sources.resolve(spec.weights)
     torch.manual_seed(recipe.seed)
@@ -83,7 +83,7 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     if held:
         ranking = held.run()
         scores += [{"stage": "judge"} | row for row in held.scores(ranking)]
-    record = place.record(seconds, scores, before | learnt_now(competition, rows))
+    record = place.record(seconds, scores, before | set(text_hashes(rows.train)))
     card = judge_card(record, spec, recipe, rows.train, catalog)
     place.write(record, card, ranking, lambda folder: adapters.save(model, spec.weights, folder))
     return scores
