@@ -183,8 +183,9 @@ def read_qrels(path: Path, catalog: pl.DataFrame | None = None) -> pl.DataFrame:
 
 
 def read_examples(paths: Sequence[Path], catalog: pl.DataFrame, apart: pl.DataFrame) -> pl.DataFrame:
-    """EXAMPLES from files in train.csv's layout, whose answers may be sparse, without the questions that read like `apart`'s.
+    """EXAMPLES from files in train.csv's layout, whose answers may be sparse; those that read like `apart`'s do not count.
 
+    They stay, because what is computed of a file's examples then holds for every competition that the file is used in.
     A file's `labels_of` (MisconceptionId, Sha256: `label_hash`) says which catalogue it was written for: an example counts
     where the label still has the same name. Files count their ids anew; here each file's get a prefix.
     """
@@ -204,8 +205,8 @@ def read_examples(paths: Sequence[Path], catalog: pl.DataFrame, apart: pl.DataFr
             qrels = read_qrels(path, catalog)
         questions = read_questions(path, sparse=True).with_columns(question_id=name + pl.col("question_id"))
         labels = qrels.with_columns(query_id=name + pl.col("query_id"))
-        kept, kept_labels = leave_out(questions, labels, apart)
-        parts.append(queries_of(kept).join(kept_labels, on="query_id", maintain_order="left"))
+        counts = ~same_text().is_in(apart.select(same_text()).to_series().implode())
+        parts.append(queries_of(questions).join(labels, on="query_id", maintain_order="left").with_columns(counts=counts))
     return check(pl.concat(parts), EXAMPLES)
 
 

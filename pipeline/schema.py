@@ -50,7 +50,7 @@ QUERIES = Schema(
     },
     ("query_id",),
 )
-EXAMPLES = Schema("examples", {**QUERIES.columns, "label_id": pl.Int32()}, ("query_id", "label_id"))
+EXAMPLES = Schema("examples", {**QUERIES.columns, "label_id": pl.Int32(), "counts": pl.Boolean()}, ("query_id", "label_id"))
 CATALOG = Schema("catalog", {"label_id": pl.Int32(), "label": pl.String()}, ("label_id",))
 QRELS = Schema("qrels", {"query_id": pl.String(), "label_id": pl.Int32()}, ("query_id", "label_id"))
 RUN = Schema("run", {**QRELS.columns, "score": pl.Float32()}, QRELS.key)

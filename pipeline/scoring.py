@@ -51,7 +51,7 @@ class Scored:
 
 
 def examples_of(competition: Competition, spec: Bm25 | Tfidf | Dense) -> pl.DataFrame:
-    """The retriever's EXAMPLES; none reads like a question of the competition, whose labels a retriever is not to know."""
+    """The retriever's EXAMPLES; none that counts reads like a question of the competition, whose labels it is not to know."""
     asked = [competition.test] if competition.train is None else [competition.test, competition.train]
     files = [sources.shipped(file) for file in (() if isinstance(spec, Bm25) else spec.examples)]
     return read_examples(files, competition.catalog, pl.concat(asked))

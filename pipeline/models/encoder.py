@@ -103,6 +103,10 @@ def recorded(folder: Path) -> set[str]:
     return set(json.loads(record.read_text(encoding="utf-8"))["trained_on"]) if record.is_file() else set()
 
 
+# settings that are told otherwise, or that no vector hangs on
+APART = {"weights", "adapter", "examples", "name_share", "batch_tokens", "spread", "top_k"}
+
+
 class KeptEncoder:
     """The encoder of a spec, whose vectors are kept by weights, settings and texts; it loads only when one is missing."""
 
@@ -119,7 +123,9 @@ class KeptEncoder:
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
             "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
-            "spec": self.spec.model_dump(exclude={"weights", "adapter", "batch_tokens", "spread", "top_k"}),
+            "spec": self.spec.model_dump(
+                exclude={"weights", "adapter", "examples", "name_share", "batch_tokens", "spread", "top_k"}
+            ),
             "device": where,
             "kind": kind,
             "texts": digest(list(texts)),

@@ -33,7 +33,7 @@ def search(
     # in double precision, because in single the last digits, and so ties, hang on the order of the rows
     labels = encoder.encode(label_texts(catalog, spec), "label").astype(np.float64)
     if examples is not None and examples.height:
-        told = encoder.encode(query_texts(examples, spec), "query").astype(np.float64)
-        labels = prototypes(labels, told, catalog, examples, spec)
+        told = encoder.encode(query_texts(examples, spec), "query").astype(np.float64)[examples["counts"].to_numpy()]
+        labels = prototypes(labels, told, catalog, examples.filter("counts"), spec)
     texts = encoder.encode(query_texts(queries, spec), "query")
     return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ labels.T, spec.top_k)

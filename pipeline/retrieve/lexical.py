@@ -30,6 +30,7 @@ def tfidf(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf, examples: p
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, spec.ngrams), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    examples = None if examples is None else examples.filter("counts")
     told = [] if examples is None else [prompts.lexical_query(row) for row in examples.iter_rows(named=True)]
     labels = vectorizer.fit_transform([*catalog["label"], *told])
     if examples is not None:

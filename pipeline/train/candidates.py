@@ -77,7 +77,7 @@ def _crossed(queries: pl.DataFrame, competition: Competition, spec: Bm25 | Tfidf
     part = {text: i % PARTS for i, text in enumerate(sorted(set(text_hashes(told))))}
     of = pl.Series([part.get(text, PARTS) for text in text_hashes(queries)], dtype=pl.Int64)
     own = pl.Series([part[text] for text in text_hashes(told)], dtype=pl.Int64)
-    parts = [(queries.filter(of == i), told.filter(own != i)) for i in of.unique().sort()]
+    parts = [(queries.filter(of == i), told.with_columns(pl.col("counts") & (own != i))) for i in of.unique().sort()]
     return pl.concat(retrieve(asked, competition.catalog, spec, store, known) for asked, known in parts)
 
 

@@ -51,7 +51,7 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
         outside = train.join(folds.filter(pl.col("fold") == fold), on="question_id", how="semi")
     parts = [_labelled(queries, side)]
     asked = pl.concat([competition.test, outside])
-    parts.append(read_examples(written, competition.catalog, asked))
+    parts.append(read_examples(written, competition.catalog, asked).filter("counts").drop("counts"))
     return Rows(
         train=pl.concat(parts),
         queries=queries.join(held, on="query_id", how="semi", maintain_order="left"),
