@@ -123,9 +123,7 @@ class KeptEncoder:
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(folder),
             "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
-            "spec": self.spec.model_dump(
-                exclude={"weights", "adapter", "examples", "name_share", "batch_tokens", "spread", "top_k"}
-            ),
+            "spec": self.spec.model_dump(exclude=APART),
             "device": where,
             "kind": kind,
             "texts": digest(list(texts)),

@@ -38,7 +38,6 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     What is under way lies beside `out` in a hidden folder, and the same command goes on from there. Raises `InputError` for a
     stage that is no bi-encoder, for data without labels, and for settings that do not fit the backbone.
     """
-    refuse_existing(out)
     recipe = config.train.encoder
     spec = stage_of(recipe, config.retrieve, Dense, "retriever")
     rows = rows_for(recipe, competition, config.fit, fold)

@@ -19,7 +19,6 @@ from pipeline.models import adapters, sources
 from pipeline.models.judge import Chat
 from pipeline.models.tree_judge import TreeJudge, load
 from pipeline.schema import QUERIES
-from pipeline.store import refuse_existing
 from pipeline.train.candidates import candidates, wrong
 from pipeline.train.card import judge_card
 from pipeline.train.folder import Folder, known_before, stage_of
@@ -39,7 +38,6 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     a hidden folder, and the same command goes on from there. Raises `InputError` for a stage that is no pointwise judge, for
     data without labels, for candidates that are not to be learnt from, and for settings that do not fit the weights.
     """
-    refuse_existing(out)
     recipe = config.train.judge
     spec = stage_of(recipe, config.rerank, Pointwise, "judge")
     rows = rows_for(recipe, competition, config.fit, fold)
