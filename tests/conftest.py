@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,17 @@ def kaggle(tmp_path: Path) -> Path:
     folder.mkdir()
     write(folder, Sample(train=24, test=4))
     return folder
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is kept from, or for, another module; no model stays loaded."""
+    from pipeline.models import memory
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EEDI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+    memory.release()
 
 
 @pytest.fixture

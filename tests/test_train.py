@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from pipeline.config import Config, Dense, resolved
 from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.metrics import evaluate
-from pipeline.models import memory
 from pipeline.retrieve import retrieve
 from pipeline.runs import ranked
 from pipeline.sample import opened
@@ -25,21 +23,10 @@ from pipeline.store import Store
 from pipeline.train.rows import Rows, training_rows
 
 pytest.importorskip("torch", reason="the models' packages are not installed")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 FOLD = 0
-WRITTEN = """\
-QuestionId,ConstructName,SubjectName,CorrectAnswer,QuestionText,AnswerAText,AnswerBText,AnswerCText,AnswerDText,\
-MisconceptionAId,MisconceptionBId,MisconceptionCId,MisconceptionDId
-7,Add numbers,Addition,A,How much is two and two by our own hand?,4,22,0,5,,3,4,5
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EEDI_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    memory.release()
+WRITTEN = Path(__file__).parent / "golden" / "written.csv"  # one question, three labelled answers
 
 
 def settings(weights: Path, encoder: dict[str, Any], **dense: Any) -> Config:
@@ -100,11 +87,8 @@ def adapter(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
 @pytest.fixture(scope="module")
 def everything(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """All weights, all questions and a written one."""
-    folder = tmp_path_factory.mktemp("everything")
-    (folder / "written.csv").write_text(WRITTEN, encoding="utf-8")
-    recipe = {"kind": "contrastive", "frozen": 0, "lora": None, "learning_rate": 1e-3, "epochs": 12}
-    recipe["written"] = [str(folder / "written.csv")]
-    return train(settings(tiny_qwen, recipe, template="plain"), None, folder / "out")
+    recipe = {"kind": "contrastive", "frozen": 0, "lora": None, "learning_rate": 1e-3, "epochs": 12, "written": [str(WRITTEN)]}
+    return train(settings(tiny_qwen, recipe, template="plain"), None, tmp_path_factory.mktemp("everything") / "out")
 
 
 def furthest(run: pl.DataFrame, served: pl.DataFrame) -> float:

@@ -16,18 +16,9 @@ from pipeline.sample import opened
 
 pytest.importorskip("torch", reason="the models' packages are not installed")
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 Eedi = Callable[..., CompletedProcess[str]]
-
-WRITTEN = """\
-QuestionId,ConstructName,SubjectName,CorrectAnswer,QuestionText,AnswerAText,AnswerBText,AnswerCText,AnswerDText,\
-MisconceptionAId,MisconceptionBId,MisconceptionCId,MisconceptionDId
-7,Add numbers,Addition,A,How much is two and two by our own hand?,4,22,0,5,,3,4,99999
-"""
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EEDI_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def told(message: str) -> list[str]:
@@ -87,7 +78,8 @@ def test_settings_that_cannot_be_trained_with_are_refused_before_any_weights_are
     from pipeline.train.encoder import train
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "written.csv").write_text(WRITTEN, encoding="utf-8")
+    written = (Path(__file__).parent / "golden" / "written.csv").read_text(encoding="utf-8")
+    (tmp_path / "written.csv").write_text(written.replace(",3,4,5", ",3,4,99999"), encoding="utf-8")
     with pytest.raises(InputError) as raised:
         config = load(None, ["sample.train=12", "retrieve.dense.weights=nowhere", override])
         train(opened(config, None), config, 0, tmp_path / "out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from pipeline.config import Config, YesNo, resolved
 from pipeline.data import Competition, read_examples, text_hashes
 from pipeline.errors import InputError
 from pipeline.metrics import evaluate
-from pipeline.models import memory
 from pipeline.rerank import rerank
 from pipeline.runs import ranked
 from pipeline.sample import opened
@@ -27,21 +25,10 @@ from pipeline.train.candidates import candidates
 from pipeline.train.rows import Rows, training_rows
 
 torch = pytest.importorskip("torch", reason="the models' packages are not installed")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 FOLD, DEPTH = 0, 3
-WRITTEN = """\
-QuestionId,ConstructName,SubjectName,CorrectAnswer,QuestionText,AnswerAText,AnswerBText,AnswerCText,AnswerDText,\
-MisconceptionAId,MisconceptionBId,MisconceptionCId,MisconceptionDId
-7,Add numbers,Addition,A,How much is two and two by our own hand?,4,22,0,5,,3,4,5
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EEDI_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    memory.release()
+WRITTEN = Path(__file__).parent / "golden" / "written.csv"  # one question, three labelled answers
 
 
 def settings(weights: Path, judge: dict[str, Any], spec: dict[str, Any] | None = None) -> Config:
@@ -166,10 +153,8 @@ def test_the_card_has_front_matter_the_recipe_both_stages_figures_and_a_prompt(a
 
 
 def test_written_questions_alone_are_learnt_where_the_competition_s_own_are_not_to_be(tiny_judge: Path, tmp_path: Path) -> None:
-    (tmp_path / "written.csv").write_text(WRITTEN, encoding="utf-8")
-    recipe = {"repeat": 0, "written": [str(tmp_path / "written.csv")]}
-    done = Trained(settings(tiny_judge, recipe), None, tmp_path / "out")
-    learnt = read_examples([tmp_path / "written.csv"], done.competition.catalog, done.competition.test)
+    done = Trained(settings(tiny_judge, {"repeat": 0, "written": [str(WRITTEN)]}), None, tmp_path / "out")
+    learnt = read_examples([WRITTEN], done.competition.catalog, done.competition.test)
     assert set(done.record["trained_on"]) == set(text_hashes(learnt))
     assert "0 labelled answers of the competition (all labelled questions) and 3 " in done.card
     assert "How much is two and two by our own hand?" in done.card
