@@ -61,7 +61,8 @@ class Set:
         from pipeline.train.contrastive import prepared
 
         dtype = recipe.pop("dtype", "float32")
-        self.spec = Dense(weights=str(folder), dtype=dtype, template="short")
+        examples = recipe.pop("examples", ())
+        self.spec = Dense(weights=str(folder), dtype=dtype, template="short", examples=examples, name_share=0.5)
         self.recipe = Contrastive(**{"frozen": 0, "hard": 0, "temperature": 0.5, "lora": lora, **recipe})
         torch.manual_seed(0)
         self.encoder = SentenceEncoder(load(folder, self.spec), self.spec)
@@ -69,7 +70,7 @@ class Set:
             adapters.add(self.encoder.model, lora, self.recipe.frozen)
         self.task = prepared(self.encoder, train, catalog, "these", self.recipe, self.spec)
         self.loss: Any = self.task.loss
-        self.loss.steps = 1  # else the first step makes the memory, and none can be planted
+        self.loss.steps = 1  # else the first step makes the memory anew, and none can be planted
         self.queries = torch.as_tensor(self.encoder.encode(query_texts(train, self.spec), "query"))
         self.labels = torch.as_tensor(self.encoder.encode(label_texts(catalog, self.spec), "label"))
 
@@ -268,6 +269,42 @@ def test_steps_lower_the_loss_until_each_answer_s_label_is_nearest(
         if negatives == "batch":  # nobody told it from the others
             scores[row, [PLACE[label] for label in set(NAMES) - set(LABELS.values())]] = -1
         assert scores[row].argmax() == PLACE[gold]
+
+
+def test_by_examples_an_answer_is_told_from_prototypes_and_drawn_to_its_own_label_s_without_its_question(
+    tiny_qwen: Path, train: pl.DataFrame, catalog: pl.DataFrame
+) -> None:
+    set_ = Set(tiny_qwen, train, catalog, examples=("any.csv",))
+    golds = list(LABELS.values())
+
+    def prototype(label: int, without: str = "") -> Any:
+        told = [i for i, query in enumerate(LABELS) if golds[i] == label and query.rpartition("_")[0] != without]
+        name = set_.labels[PLACE[label]]
+        mean = set_.queries[told].mean(0) + 0.5 * name if told else name
+        return torch.nn.functional.normalize(mean, dim=0)
+
+    losses = []
+    for row, (query, gold) in enumerate(HELD):
+        question = query[0]
+        others = [prototype(label) @ set_.queries[row] for label in set(NAMES) - RIGHT[question]]
+        own = prototype(gold, question) @ set_.queries[row]
+        logits = torch.stack([own, *others]) / set_.recipe.temperature
+        losses.append(torch.logsumexp(logits, 0) - logits[0])
+    with torch.no_grad():
+        assert set_(0, 1).item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
+
+
+def test_an_answer_s_vector_is_remembered_for_the_others_of_its_label(
+    tiny_qwen: Path, train: pl.DataFrame, catalog: pl.DataFrame
+) -> None:
+    set_ = Set(tiny_qwen, train, catalog, examples=("any.csv",))
+    set_(0).backward()
+    bank = set_.loss.bank
+    assert torch.allclose(bank.vectors, set_.queries, atol=1e-5) and not bank.vectors.requires_grad
+    bank.vectors = -set_.queries.clone()
+    set_(0)
+    assert torch.allclose(bank.vectors[:3], set_.queries[:3], atol=1e-5)
+    assert torch.equal(bank.vectors[3:], -set_.queries[3:])
 
 
 def test_an_adapter_in_32_bits_learns_and_computes_on_weights_of_16(

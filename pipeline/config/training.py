@@ -40,7 +40,7 @@ class Training(Spec):
 
 
 class Contrastive(Training):
-    """InfoNCE: an answer's label against the catalogue, or against the batch's labels."""
+    """InfoNCE: an answer's label against the catalogue, or the batch's labels; by examples, where the retriever has some."""
 
     kind: Literal["contrastive"] = "contrastive"
     temperature: float = Field(0.03, gt=0)

@@ -1,7 +1,8 @@
 """Each answer's misconception against the rest of the catalogue: InfoNCE with a memory of label vectors.
 
 A catalogue of a few thousand labels is small enough to be the softmax's whole denominator. The labels of the batch and its
-hardest negatives are computed anew, with gradients; all others count with the vector they had when last computed.
+hardest negatives are computed anew, with gradients; all others count with the vector they had when last computed. Where the
+retriever knows labels by examples, they are prototypes here too.
 Sources: van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (2018), for the loss; Wang et al.,
 "Cross-Batch Memory for Embedding Learning" (2020), for the memory.
 """
@@ -22,6 +23,7 @@ from pipeline.errors import InputError
 from pipeline.models.encoder import SentenceEncoder
 from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import ranked, stored_run
+from pipeline.train.bank import Bank
 from pipeline.train.loop import Places, Task
 from pipeline.train.rows import repeated
 from pipeline.train.units import AT_ONCE, Embedder, Unit, refuse_frozen
@@ -60,7 +62,8 @@ def prepared(
         by_text.setdefault(prompts.tidy(name).lower(), set()).add(i)
     twins = {i: same - {i} for same in by_text.values() if len(same) > 1 for i in same}
     mined = _mined(Path(recipe.mined), groups, place, recipe.mined_each) if recipe.mined else [[] for _ in groups]
-    loss = Contrast(encoder.model, embedder, questions, labels, twins, mined, recipe)
+    bank = Bank(questions, len(names), spec.name_share) if spec.examples else None
+    loss = Contrast(encoder.model, embedder, questions, labels, twins, mined, recipe, bank)
     return Task(loss, {"place": repeated([group["question_id"][0] for group in groups], recipe.repeat)}, Places())
 
 
@@ -103,12 +106,14 @@ class Contrast(nn.Module):
         twins: Mapping[int, set[int]],
         mined: Sequence[Sequence[int]],
         spec: Contrastive,
+        bank: Bank | None = None,
     ) -> None:
         super().__init__()
         self.model = model  # the trainer looks for it
         self.embedder, self.questions, self.catalog = embedder, questions, catalog
         self.twins, self.mined, self.spec = twins, mined, spec
-        self.memory: Tensor | None = None  # (labels, dim) unit rows, without gradients
+        self.bank = bank
+        self.memory: Tensor | None = None  # (labels, dim) unit rows of their names, without gradients
         self.steps = 0
 
     def forward(self, features: list[dict[str, Any]], _: Tensor | None = None) -> Tensor:
@@ -131,20 +136,30 @@ class Contrast(nn.Module):
         )
         vectors = self.embedder.vectors([self.catalog[label] for label in fresh])
         index = torch.tensor(fresh, device=queries.device)
+        names = self.memory.index_copy(0, index, vectors)
+        logits = queries @ self._seen(names).T
+        if self.bank:
+            own = (queries * self.bank.others(names, places)).sum(1, keepdim=True)
+            logits = logits.scatter(1, golds[:, None], own)
+            self.bank.remember(places, queries)
         if self.spec.negatives == "batch":
-            logits, barred = queries @ vectors.T, barred[:, index]
+            logits, barred = logits[:, index], barred[:, index]
             golds = torch.searchsorted(index, golds)
-        else:
-            logits = queries @ self.memory.index_copy(0, index, vectors).T
         self.memory[index] = vectors.detach()
         return nn.functional.cross_entropy((logits / self.spec.temperature).masked_fill(barred, -torch.inf), golds)
 
+    def _seen(self, names: Tensor) -> Tensor:
+        """(labels, dim): what answers are compared with, by the labels' names."""
+        return self.bank.prototypes(names) if self.bank else names
+
     def remembered(self) -> Tensor:
-        """(labels, dim): the whole catalogue, computed now."""
+        """(labels, dim): the whole catalogue's names, computed now, and with the first of them the bank."""
         learning = self.model.training
         self.model.eval()  # no dropout in what is remembered
         with torch.no_grad():
             vectors = self.embedder.vectors(self.catalog, AT_ONCE)
+            if self.bank and self.bank.vectors is None:
+                self.bank.fill(self.embedder)
         self.model.train(learning)
         return vectors
 
@@ -153,5 +168,5 @@ class Contrast(nn.Module):
         if not self.spec.hard or self.memory is None:
             return []
         with torch.no_grad():
-            near = (queries @ self.memory.T).masked_fill(barred, -torch.inf).scatter(1, golds[:, None], -torch.inf)
+            near = (queries @ self._seen(self.memory).T).masked_fill(barred, -torch.inf).scatter(1, golds[:, None], -torch.inf)
             return [int(label) for label in near.topk(self.spec.hard, dim=1).indices.flatten()]

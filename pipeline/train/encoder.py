@@ -22,6 +22,7 @@ from pipeline.models import adapters, sources
 from pipeline.models.encoder import RECORD, SentenceEncoder, load
 from pipeline.retrieve.dense import search
 from pipeline.runs import run
+from pipeline.scoring import examples_of
 from pipeline.store import refuse_existing, replacing
 from pipeline.train import contrastive, reconstruction
 from pipeline.train.card import encoder_card
@@ -58,7 +59,10 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
         task = contrastive.prepared(encoder, rows.train, competition.catalog, weights, recipe, spec)
     else:
         task = reconstruction.prepared(encoder, rows.train, competition.catalog, base, recipe, spec)
-    held = Held(rows, lambda: search(rows.queries, competition.catalog, encoder, spec)) if fold is not None else None
+    held = None
+    if fold is not None:
+        told = examples_of(competition, spec)
+        held = Held(rows, lambda: search(rows.queries, competition.catalog, encoder, spec, told))
     seconds = place.train(model, task, held, recipe)
 
     def save(folder: Path) -> None:
