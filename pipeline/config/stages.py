@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-ADAPTER = "bundles/encoder"  # what we trained on Qwen's weights
+ADAPTER, SMALL = "bundles/encoder", "bundles/minilm"  # what we trained on Qwen's weights, and on MiniLM's
 WRITTEN = "bundles/written/questions.csv"  # what we wrote for each label
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 # "one-word" for a language model; "short", the same in fewer tokens, for one that is trained; "plain" for a model that was

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.config.stages import (
     ADAPTER,
     MINILM,
+    SMALL,
     WRITTEN,
     Blend,
     Bm25,
@@ -36,7 +37,7 @@ class Config(Spec):
     sample: Sample = Sample()
     retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {
         "lexical": Tfidf(examples=(WRITTEN,)),
-        "minilm": Dense(weights=MINILM, template="plain", max_tokens=256, examples=(WRITTEN,)),
+        "minilm": Dense(weights=MINILM, adapter=SMALL, template="plain", max_tokens=256, examples=(WRITTEN,)),
         "dense": Dense(adapter=ADAPTER, template="short"),
     }
     rrf_k: int = Field(60, ge=1)
