@@ -40,7 +40,7 @@ WORKING = "20g"  # what Kaggle keeps of /kaggle/working
 BOXES = (["unshare", "--mount", "--net"], ["unshare", "--map-root-user", "--mount", "--net"])
 KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")  # of this environment; Kaggle knows none of the rest
 # what the log says where something was left out; a test too large for this machine's time is none
-LOST = re.compile(r"^(?:lost: .+|(?:doctor|submit) ended with code (?!0$).+)$", re.MULTILINE)
+LOST = re.compile(r"^(?:lost: .+|\w+ ended with code (?!0$).+)$", re.MULTILINE)
 # whose plan is a kernel's forecast
 MACHINES = {"NvidiaTeslaT4": "T4x2", "NvidiaL4": "L4x4", "NvidiaH100": "H100", None: plan.HERE}
 
