@@ -76,7 +76,8 @@ def pooled(
     though not before they could find what is kept: their runs are empty then, and this is said. `better` is given the fusion
     each time that a retriever was added to it.
     """
-    done, budget = Scored(), budget or Budget()
+    done = Scored()
+    budget = budget or Budget()
     for name, spec in config.retrieve.items():
         if given and name in given:
             done.seconds[name] = 0.0

@@ -38,7 +38,7 @@ def test_published_shapes_have_as_many_weights_as_their_cards_say(size: str, bil
 
 
 def test_the_small_encoder_is_known_without_its_files() -> None:
-    published = pytest.approx(22.7, rel=0.01)
+    published = pytest.approx(22.7, rel=0.02)
     for name in ("elsewhere/all-MiniLM-L6-v2", "somebody/all-minilm-l6-v2/transformers/default/1"):
         assert shape(name).weights(4, head=True) / 4e6 == published and not shape(name).gated
 
