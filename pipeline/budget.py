@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import FrameType
 
-from pipeline.errors import InputError
+from pipeline.errors import EngineDied, InputError
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,14 @@ class Budget:
     """What a run may take, handed down to whatever can be cut short, and what it had to do without.
 
     `ends` is the moment by which all must be written, in seconds since the epoch; `spare` the seconds before it that no judge
-    may take. `lost` names the judges whose engine died for good.
+    may take. `keep_going` has whatever fails left out instead of ending the run. `lost` says which stages are, and why.
     """
 
     ends: float = math.inf
     spare: float = 0.0
     clock: Callable[[], float] = time.time
-    lost: set[str] = field(default_factory=set)
+    keep_going: bool = False
+    lost: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -50,17 +51,40 @@ class Budget:
         """Seconds that the judges may still take."""
         return self.ends - self.spare - self.clock()
 
+    def lose(self, stage: str, error: Exception) -> str:
+        """Go on without a stage that failed; the reason, in words.
+
+        Raises the error again, unless the run is to keep going or it is an engine that died, which no user can mend.
+        """
+        if isinstance(error, EngineDied):
+            self.lost[stage] = "its engine died"
+        elif self.keep_going:
+            if stage not in self.lost:
+                log.warning("%s failed", stage, exc_info=error)
+            self.lost[stage] = " ".join(f"{type(error).__name__}: {error}".split())
+        else:
+            raise error
+        return self.lost[stage]
+
     def warn(self, text: str) -> None:
         """Say what the run does without, now and in what it leaves behind."""
         log.warning(text)
         self.warnings.append(text)
 
 
-def until(deadline: str, began: float, clock: Callable[[], float] = time.time) -> Budget:
+def duration(text: str) -> float | None:
+    """The seconds of "2h", "90m", "45s" or "1h30m"; None for what is no duration."""
+    if not (found := DURATION.fullmatch(text)):
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def until(deadline: str, began: float, clock: Callable[[], float] = time.time, keep_going: bool = False) -> Budget:
     """The budget of a run that began at `began`, in seconds since the epoch, by what a user wrote as its deadline.
 
     "2h", "90m", "45s" and "1h30m" count from then, "14:30" is today's, by this machine's clock. Raises `InputError` for
-    anything else and for what is past.
+    anything else and, unless the run is to keep going, for what is past.
     """
     now, where = clock(), f"--deadline {deadline}"
     if not 0 < began <= now + 1:
@@ -73,21 +97,20 @@ def until(deadline: str, began: float, clock: Callable[[], float] = time.time) -
     if found := CLOCK.fullmatch(deadline):
         hour, minute = map(int, found.groups())
         ends = datetime.fromtimestamp(now).replace(hour=hour, minute=minute, second=0, microsecond=0).timestamp()
-    elif found := DURATION.fullmatch(deadline):
-        hours, minutes, seconds = (float(part or 0) for part in found.groups())
-        ends = began + 3600 * hours + 60 * minutes + seconds
+    elif (seconds := duration(deadline)) is not None:
+        ends = began + seconds
     else:
         raise InputError(
             where, found="no time", wanted="2h, 90m, 45s, 1h30m, or a clock time such as 14:30", remedy="Write it so."
         )
-    if ends <= now:
+    if ends <= now and not keep_going:
         raise InputError(
             where,
             found=f"{_told(now - ends)} ago",
             wanted="a time to come",
             remedy="Give a later one; one beyond midnight as a duration, such as 9h.",
         )
-    return Budget(ends, min(max(SPARE * (ends - began), LEAST), MOST), clock)
+    return Budget(ends, min(max(SPARE * (ends - began), LEAST), MOST), clock, keep_going)
 
 
 @dataclass

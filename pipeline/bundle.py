@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+EXAMPLES = "examples*.csv"
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -83,13 +85,18 @@ def _renamed(config: Config, names: Mapping[str, str]) -> Config:
     return config.model_copy(update={"retrieve": retrieve})
 
 
+def movable(config: Config, folder: Path) -> Config:
+    """The config of a bundle that was loaded from `folder`, with its files there by their names alone: they can be moved."""
+    return _renamed(config, {str(path): path.name for path in folder.glob(EXAMPLES)})
+
+
 def load(folder: Path) -> Bundle:
     """Read a bundle. Raises `InputError` for a folder that is none, or is not whole."""
     from lightgbm import Booster
 
     try:
         config = resolved(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), str(folder / "config.yaml"))
-        config = _renamed(config, {path.name: str(path) for path in folder.glob("examples*.csv")})
+        config = _renamed(config, {path.name: str(path) for path in folder.glob(EXAMPLES)})
         stats = check(pl.read_parquet(folder / "label_stats.parquet"), LABEL_STATS)
         scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         made = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))

@@ -64,13 +64,19 @@ def predict(
     budget reaches. `better` is given each ranking that is better than the ones before it.
     """
     queries, catalog, truth = queries_of(competition.test), competition.catalog, competition.truth
-    done = begun or pooled(queries, competition, bundle.config, store)
+    done = begun or pooled(queries, competition, bundle.config, store, None, budget, better)
     judged = by_promise(queries, done.pool, max((spec.depth for spec in bundle.config.rerank.values()), default=0))
     reranked(done, judged, competition, bundle.config, store, budget)
     better(list(done.stages.values())[-1])
     if bundle.booster is not None:
-        done.stages[BLEND] = done.timed(BLEND, store, _blended, competition, bundle, queries, done, store)
-        better(done.stages[BLEND])
+        try:
+            done.stages[BLEND] = done.timed(BLEND, store, _blended, competition, bundle, queries, done, store)
+        except Exception as error:
+            if budget is None:
+                raise
+            budget.warn(f"{BLEND} is left out: {budget.lose(BLEND, error)}")
+        else:
+            better(done.stages[BLEND])
     final = submission.rows(list(done.stages.values())[-1], queries, catalog)
     if truth is None:
         return Prediction(queries, catalog, done.stages, final, [])
@@ -188,7 +194,7 @@ def out_of_fold_stages(
     )
     judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge is to score %d", queries.height, judged.height)
-    done = pooled(queries, competition, config, store, given)
+    done = pooled(queries, competition, config, store, given, budget)
     later = queries_of(competition.test).height * sum(map(prompts_of, config.rerank.values()))
     reranked(done, judged, competition, config, store, budget, later)
     near = near_of(queries, competition, config, store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,13 +11,15 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.budget import Budget, Pace
+from pipeline.budget import LEAST, Budget, OutOfTime, Pace, stopped_after
 from pipeline.config import Bm25, Config, Dense, Tfidf
 from pipeline.data import Competition, read_examples
+from pipeline.errors import InputError
 from pipeline.models import sources
 from pipeline.rerank import prompts_of, rerank
 from pipeline.retrieve import retrieve
 from pipeline.runs import fuse, stack, top_k
+from pipeline.schema import RUN
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class Scored:
         began, made, found = time.monotonic(), store.made, store.found
         frame = make(*inputs)
         self.seconds[name] = time.monotonic() - began
+        log.info("%s took %.1f s", name, self.seconds[name])
         if store.made == made and store.found > found:
             self.kept.add(name)
         return frame
@@ -63,18 +67,42 @@ def pooled(
     config: Config,
     store: Store,
     given: Mapping[str, pl.DataFrame] | None = None,
+    budget: Budget | None = None,
+    better: Callable[[pl.DataFrame], None] = lambda ranking: None,
 ) -> Scored:
-    """Stage one: retrieve, fuse, and cut to the pool. A retriever whose run is `given` is not asked."""
-    done, catalog = Scored(), competition.catalog
+    """Stage one: retrieve, fuse, and cut to the pool. A retriever whose run is `given` is not asked.
+
+    With a budget, a retriever that fails may be lost (`Budget.lose`), and all but the first are stopped when the time is up,
+    though not before they could find what is kept: their runs are empty then, and this is said. `better` is given the fusion
+    each time that a retriever was added to it.
+    """
+    done = Scored()
+    budget = budget or Budget()
     for name, spec in config.retrieve.items():
         if given and name in given:
             done.seconds[name] = 0.0
             done.stages[name] = done.runs[name] = given[name].join(queries, on="query_id", how="semi")
+            continue
+        try:
+            with stopped_after(max(budget.left, LEAST) if done.stages else math.inf):
+                done.stages[name] = done.runs[name] = done.timed(name, store, _retrieved, queries, competition, spec, store)
+        except OutOfTime:
+            budget.warn(f"{name}: the time is short, it is left out")
+        except Exception as error:
+            budget.warn(f"{name} is left out: {budget.lose(name, error)}")
         else:
-            told = examples_of(competition, spec)
-            done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store, told)
+            better(_fusion(done.runs, config))
+        done.runs.setdefault(name, pl.DataFrame(schema=RUN.columns))
+    if not done.stages:
+        raise InputError(
+            "retrieve", found="; ".join(budget.lost.values()), wanted="one retriever that runs", remedy="Repair one of them."
+        )
     done.pool = done.stages[FUSION] = done.timed(FUSION, store, _fusion, done.runs, config)
     return done
+
+
+def _retrieved(queries: pl.DataFrame, competition: Competition, spec: Bm25 | Tfidf | Dense, store: Store) -> pl.DataFrame:
+    return retrieve(queries, competition.catalog, spec, store, examples_of(competition, spec))
 
 
 def reranked(
@@ -101,7 +129,7 @@ def reranked(
             if run.height:
                 done.stages[name] = stack(run, done.pool)
             if budget and (missed := judged.height - run["query_id"].n_unique()):
-                why = "its engine died" if name in budget.lost else "the time is short"
+                why = budget.lost.get(name, "the time is short")
                 budget.warn(f"{name}: {why}, {missed} of {judged.height} answers are not judged")
     if config.rerank:
         done.stages[ALL] = done.timed(ALL, store, _fusion, done.runs, config)

@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 
 from pipeline.budget import Budget, OutOfTime, Pace, stopped_after, until
-from pipeline.errors import InputError
+from pipeline.errors import EngineDied, InputError
 
 NOON = datetime(2026, 3, 2, 12, 0, 0).timestamp()
 
@@ -62,6 +62,11 @@ def test_what_is_past_is_refused(deadline: str, began: float) -> None:
         until(deadline, began, Clock())
 
 
+def test_a_run_that_is_to_keep_going_has_no_time_left_instead() -> None:
+    budget = until("1s", NOON - 60, Clock(), keep_going=True)
+    assert budget.left < 0 and budget.keep_going
+
+
 @pytest.mark.parametrize("began", [NOON + 60, NOON * 1000, 0.0, -1.0, math.nan])
 def test_a_start_that_was_not_yet_is_refused(began: float) -> None:
     with pytest.raises(InputError, match="--since"):
@@ -104,8 +109,19 @@ def test_what_comes_later_keeps_what_it_needs_but_half_at_the_most() -> None:
 
 def test_a_judge_that_is_lost_is_not_asked_again_and_another_one_is() -> None:
     budget = Budget()
-    budget.lost.add("judge")
+    budget.lost["judge"] = "its engine died"
     assert not Pace(budget, "judge").fits(1) and Pace(budget, "other").fits(1)
+
+
+def test_an_engine_may_die_and_all_else_is_an_error_unless_the_run_is_to_keep_going() -> None:
+    fault = InputError("here", found="this", wanted="that", remedy="Mend it.")
+    for budget in (Budget(), Budget(keep_going=True)):
+        assert budget.lose("judge", EngineDied("no memory")) == "its engine died"
+    with pytest.raises(InputError) as raised:
+        Budget().lose("judge", fault)
+    assert raised.value is fault
+    assert budget.lose("dense", fault) == "InputError: here found: this wanted: that remedy: Mend it."
+    assert budget.lost.keys() == {"judge", "dense"}
 
 
 def test_the_forecast_says_how_much_fits() -> None:

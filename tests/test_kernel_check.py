@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import polars as pl
 import pytest
-import yaml
+from broken_kernel import (
+    ADAPTER,
+    BASE,
+    CONFIG,
+    DATASET,
+    KERNEL,
+    MODEL,
+    NOTEBOOK,
+    SOURCE,
+    Break,
+    added,
+    cell,
+    key,
+    line,
+    many_cells,
+    other_wheel,
+    stage,
+    text,
+    wheel,
+)
 
 from pipeline import bundle as bundles
 from pipeline.config import Config, Dense, Tfidf
@@ -21,12 +37,6 @@ from pipeline.kernel.build import build
 from pipeline.kernel.check import READABLE, RULES, check
 from pipeline.kernel.settings import Settings
 from pipeline.schema import LABEL_STATS
-
-BASE, SOURCE = "Some/Qwen-Tiny", "some-lab/qwen/transformers/tiny/2"
-KERNEL, DATASET = "kernel/kernel-metadata.json", "dataset/dataset-metadata.json"
-MODEL, ADAPTER = "adapters/model-metadata.json", "adapters/dense"
-CONFIG, NOTEBOOK = "dataset/config.yaml", "kernel/eedi.ipynb"
-Break = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -47,75 +57,6 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(fresh: Path, tmp_path: Path) -> Path:
     """A copy of it, to break."""
     return Path(shutil.copytree(fresh, tmp_path / "kernel"))
-
-
-def key(file: str, name: str, change: Callable[[Any], object]) -> Break:
-    """One key of a metadata file, changed."""
-
-    def broken(folder: Path) -> None:
-        content = json.loads((folder / file).read_text(encoding="utf-8"))
-        content[name] = change(content[name])
-        (folder / file).write_text(json.dumps(content), encoding="utf-8")
-
-    return broken
-
-
-def dense(name: str, value: object) -> Break:
-    """One setting of the bi-encoder in the uploaded config, changed."""
-
-    def broken(folder: Path) -> None:
-        settings = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        settings["retrieve"]["dense"][name] = value
-        (folder / CONFIG).write_text(yaml.safe_dump(settings), encoding="utf-8")
-
-    return broken
-
-
-def cell(change: Callable[[Any], object]) -> Break:
-    """The notebook's last cell, changed."""
-
-    def broken(folder: Path) -> None:
-        notebook = nbformat.read(folder / NOTEBOOK, as_version=4)
-        change(notebook.cells[-1])
-        nbformat.write(notebook, folder / NOTEBOOK)
-
-    return broken
-
-
-def line(text: str) -> Break:
-    """One line more in the notebook."""
-    return cell(lambda last: last.update(source=f"{last.source}\n{text}"))
-
-
-def text(file: str, old: str, new: str) -> Break:
-    """Some text of a file, replaced."""
-
-    def broken(folder: Path) -> None:
-        content = (folder / file).read_text(encoding="utf-8")
-        assert old in content
-        (folder / file).write_text(content.replace(old, new), encoding="utf-8")
-
-    return broken
-
-
-def many_cells(folder: Path) -> None:
-    notebook = nbformat.read(folder / NOTEBOOK, as_version=4)
-    notebook.cells += [nbformat.v4.new_markdown_cell("more", id=f"more-{i}") for i in range(4)]
-    nbformat.write(notebook, folder / NOTEBOOK)
-
-
-def wheel(folder: Path) -> Path:
-    (found,) = (folder / "dataset").glob("*.whl")
-    return found
-
-
-def other_wheel(folder: Path) -> None:
-    with zipfile.ZipFile(wheel(folder), "w") as archive:
-        archive.writestr("pipeline/__init__.py", "")
-
-
-def added(file: str, size: int = 1) -> Break:
-    return lambda folder: (folder / file).write_bytes(bytes(size))
 
 
 FAULTS: dict[str, tuple[str, Break, str]] = {
@@ -161,12 +102,21 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
         key(KERNEL, "competition_sources", lambda _: []),
         f"{KERNEL}, competition_sources\n  found:  none",
     ),
+    "examples that are not in the dataset": (
+        "what the kernel reads is attached",
+        stage("lexical", "examples", ["examples0.csv"]),
+        f"{CONFIG}, retrieve.lexical.examples\n  found:  examples0.csv",
+    ),
     "a hub's name in the config": (
         "weights come from Kaggle's models",
-        lambda folder: (dense("weights", BASE)(folder), text(f"{ADAPTER}/adapter_config.json", SOURCE, BASE)(folder)),
+        lambda folder: (stage("dense", "weights", BASE)(folder), text(f"{ADAPTER}/adapter_config.json", SOURCE, BASE)(folder)),
         f"{CONFIG}, retrieve.dense.weights\n  found:  {BASE}",
     ),
-    "notes": ("weights come from Kaggle's models", dense("notes", "notes.csv"), "retrieve.dense.notes\n  found:  notes.csv"),
+    "notes": (
+        "weights come from Kaggle's models",
+        stage("dense", "notes", "notes.csv"),
+        "retrieve.dense.notes\n  found:  notes.csv",
+    ),
     "an adapter of other weights": (
         "adapters are uploaded and fit their weights",
         text(f"{ADAPTER}/adapter_config.json", SOURCE, BASE),

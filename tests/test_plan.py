@@ -37,6 +37,12 @@ def test_published_shapes_have_as_many_weights_as_their_cards_say(size: str, bil
         assert shape(name).weights(2, head=True) / 2e9 == pytest.approx(billions, rel=0.01)
 
 
+def test_the_small_encoder_is_known_without_its_files() -> None:
+    published = pytest.approx(22.7, rel=0.02)
+    for name in ("elsewhere/all-MiniLM-L6-v2", "somebody/all-minilm-l6-v2/transformers/default/1"):
+        assert shape(name).weights(4, head=True) / 4e6 == published and not shape(name).gated
+
+
 def test_weights_of_four_bits_are_as_large_as_they_are_published() -> None:
     published = pytest.approx(19.3e9, rel=0.02)
     assert shape("Qwen/Qwen2.5-32B-Instruct-AWQ").weights(2, head=True) == published

@@ -7,48 +7,24 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import nbformat
 import polars as pl
 import pytest
+from tiny_kernel import SETTINGS, SOURCE, kernel, visible
 
-from pipeline import bundle as bundles
-from pipeline.config import Config, Dense, Listwise, Tfidf
 from pipeline.errors import InputError
 from pipeline.kernel import block, rehearse
-from pipeline.kernel.build import build
-from pipeline.kernel.built import Built, read
+from pipeline.kernel.built import Built
 from pipeline.kernel.rehearse import Outcome, Play
 from pipeline.kernel.settings import Settings
-from pipeline.models import sources
-from pipeline.schema import LABEL_STATS
 
-BASE, SOURCE = "Some/Judge", "some-lab/judge/transformers/tiny/2"
-SETTINGS = Settings(owner="me", accelerator=None, weights={BASE: SOURCE})
 boxed = pytest.mark.skipif(not rehearse.box(), reason="no namespaces are permitted here")
-
-
-def kernel(folder: Path, **judge: Any) -> Built:
-    """The kernel of a bundle without a blender; the encoder, and unless `judge` says otherwise the judge, have no weights."""
-    config = Config(
-        retrieve={"lexical": Tfidf(), "dense": Dense(weights=sources.HASHED)},
-        rerank={"judge": Listwise(**{"engine": "hashed", "weights": sources.HASHED, **judge})},
-        blend=None,
-        neighbours=None,
-    )
-    bundles.save(bundles.Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], []), folder / "bundle")
-    build(folder / "bundle", SETTINGS, folder / "kernel")
-    return read(folder / "kernel")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return kernel(tmp_path_factory.mktemp("built"))
-
-
-def visible(folder: Path) -> Path:
-    return rehearse.test_folder(folder / "visible test", None, None)
 
 
 def odd(folder: Path) -> Path:
@@ -62,8 +38,8 @@ def odd(folder: Path) -> Path:
     return test
 
 
-def rehearsed(built: Built, test: Path, layout: rehearse.Layout = "new", rerun: bool = True, **more: Any) -> Outcome:
-    return rehearse.rehearse(built, rehearse.mounts(built, SETTINGS, test, layout), Play(test, layout, rerun), 3600, **more)
+def rehearsed(built: Built, test: Path, layout: rehearse.Layout = "new", rerun: bool = True) -> Outcome:
+    return rehearse.rehearse(built, rehearse.mounts(built, SETTINGS, test, layout), Play(test, layout, rerun), 3600)
 
 
 @boxed
@@ -117,38 +93,6 @@ def test_both_layouts_and_the_rerun_give_the_same_rows_and_a_table_says_how_long
 def test_any_order_unknown_ids_and_empty_texts_are_answered(built: Built, tmp_path: Path) -> None:
     outcome = rehearsed(built, odd(tmp_path))
     assert outcome.fault is None and "27 rows, valid" in outcome.log, outcome
-
-
-@boxed
-def test_a_full_working_folder_is_said(built: Built, tmp_path: Path) -> None:
-    outcome = rehearsed(built, rehearse.test_folder(tmp_path / "larger test", None, 60), working="4k")
-    assert outcome.fault and "no submission.csv" in outcome.fault
-    assert "No space left on device" in outcome.log
-
-
-@boxed
-def test_an_engine_that_does_not_start_is_said(tmp_path: Path) -> None:
-    with_engine = kernel(tmp_path, engine="transformers", weights=BASE)
-    (broken := tmp_path / "broken").mkdir()
-    (broken / "config.json").write_text("{}", encoding="utf-8")
-    (broken / "model.safetensors").touch()
-    test = visible(tmp_path)
-    given = {
-        "competitions/some": test,
-        "datasets/me/eedi-bundle": with_engine.folder / "dataset",
-        f"models/{SOURCE}": broken,
-    }
-    outcome = rehearse.rehearse(with_engine, given, Play(test, "new", True), 3600)
-    assert outcome.fault and outcome.stages[-1]["stage"] == "judge", outcome
-    assert "Error" in outcome.log
-
-
-@boxed
-def test_an_input_that_is_not_mounted_is_said(built: Built, tmp_path: Path) -> None:
-    test = visible(tmp_path)
-    outcome = rehearse.rehearse(built, {"competitions/some": test}, Play(test, "new", False), 3600)
-    assert outcome.fault and "no submission.csv" in outcome.fault
-    assert outcome.stages[-1]["stage"] == "Install the project's wheel from its dataset"
 
 
 def test_without_namespaces_sockets_are_blocked_and_this_is_said(

@@ -198,7 +198,19 @@ def test_a_judge_whose_engine_does_not_live_is_lost_and_what_it_said_before_stay
     engine.deaths, engine.starts = 10**6, 0
     memory.release()
     found = rerank(QUERIES, CATALOG, pool(), spec, Store(tmp_path / "store"), Pace(budget, "judge"))
-    assert found.equals(cut) and budget.lost == {"judge"} and engine.starts == 3
+    assert found.equals(cut) and budget.lost == {"judge": "its engine died"} and engine.starts == 3
+
+
+def test_a_judge_that_cannot_be_asked_is_lost_where_the_run_is_to_keep_going(
+    engine: Engine, judged: Callable[..., pl.DataFrame], spec: Listwise, tmp_path: Path
+) -> None:
+    cut, other = judged(seconds=14), Store(tmp_path / "store")
+    engine.most = "few"  # type: ignore[assignment]
+    budget = Budget(keep_going=True)
+    assert rerank(QUERIES, CATALOG, pool(), spec, other, Pace(budget, "judge")).equals(cut)
+    assert budget.lost["judge"].startswith("TypeError: ")
+    with pytest.raises(TypeError):
+        rerank(QUERIES, CATALOG, pool(), spec, other, Pace(Budget(), "judge"))
 
 
 def test_where_nothing_may_be_missing_an_engine_that_does_not_live_is_an_error(

@@ -74,11 +74,11 @@ def rehearse(
         ahead = rehearse.forecast(built, chosen, next(iter(tests)), questions, hours)
         outcomes = rehearse.rehearse_all(built, chosen, tests, hours)
     for outcome in outcomes:
-        if outcome.fault:
+        if outcome.bad:
             print(f"{outcome.play}, the end of its log:", *outcome.log.splitlines()[-20:], sep="\n  ")
     rows = [row for outcome in outcomes for row in rehearse.rows(outcome, ahead)]
     Console(width=132).print(tables.plain(f"rehearsed {rehearse.manner()}", rows))
-    if ahead.fault or any(outcome.fault for outcome in outcomes):
+    if ahead.fault or any(outcome.bad for outcome in outcomes):
         raise typer.Exit(1)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.options import ConfigFile, DataFolder, Overrides, show
 from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 app = typer.Typer()
 STARTED = time.time()  # nothing heavy was loaded yet
@@ -31,6 +34,9 @@ def submit(
         float | None,
         typer.Option(help="When a deadline's hours began, in seconds since 1970. Without it: with this command."),
     ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Leave out whatever fails, and say so, as long as there is a CSV.")
+    ] = False,
 ) -> None:
     """Rank the catalogue for every wrong answer of the test and write the validated CSV."""
     from dataclasses import replace
@@ -58,7 +64,9 @@ def submit(
         )
     if since is not None and deadline is None:
         raise InputError("--since", found="no --deadline", wanted="one, which it says the start of", remedy="Give both.")
-    budget = budgets.Budget() if deadline is None else budgets.until(deadline, STARTED if since is None else since)
+    budget = budgets.Budget(keep_going=keep_going)
+    if deadline is not None:
+        budget = budgets.until(deadline, STARTED if since is None else since, keep_going=keep_going)
     fitted = bundles.load(bundle) if bundle else None
     settings = load(config, overrides or [], fitted.config if fitted else None)
     folder = ledger.new_name(settings.name)
@@ -68,19 +76,29 @@ def submit(
     if fitted is None:
         flow.refuse_unfittable(competition, settings)
     draft = drafts.Draft(path, queries_of(competition.test), competition.catalog)
-    begun = pooled(draft.queries, competition, settings, store)
-    draft.better(begun.pool)
+
+    def better(ranking: pl.DataFrame) -> None:
+        try:
+            draft.better(ranking)
+        except OSError as error:
+            if not path.is_file():
+                raise
+            budget.warn(f"{path} stays as it was: {budget.lose(path.name, error)}")
+
+    begun = pooled(draft.queries, competition, settings, store, None, budget, better)
     if fitted is None:
         fitted = flow.fit_within(competition, settings, store, budget)
         show(tables.stages, "out of fold, on training questions", fitted.scores)
     fitted = replace(fitted, config=settings)
-    predicted = flow.predict(competition, fitted, store, begun, budget, draft.better)
+    predicted = flow.predict(competition, fitted, store, begun, budget, better)
     show(tables.stages, "the test's own answers", predicted.scores)
     if out:
         draft.done()
     else:
         path = ledger.enter(predicted, fitted, folder, note, budget.warnings)
         draft.superseded()
+    for stage, why in budget.lost.items():
+        print(f"lost: {stage}: {why}")
     print(f"{path}: {predicted.submission.height} rows, validated")
 
 

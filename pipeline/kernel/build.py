@@ -56,7 +56,7 @@ def _placed(bundle: Path, settings: Settings) -> tuple[Config, dict[str, tuple[P
 
     Weights and adapters are named by the Kaggle models that carry them there.
     """
-    told, adapters, homeless = bundles.load(bundle).config.model_dump(), {}, set()
+    told, adapters, homeless = bundles.movable(bundles.load(bundle).config, bundle).model_dump(), {}, set()
     models = set()
     for stage, spec in {**told["retrieve"], **told["rerank"]}.items():
         weights, adapter = spec.get("weights", HASHED), spec.get("adapter")
@@ -108,7 +108,7 @@ def _kernel(settings: Settings, models: set[str], to: Path) -> None:
 
     to.mkdir()
     KernelMetadata.of(settings, models).write(to)
-    nbformat.write(notebook(settings.kernel.title), to / NOTEBOOK)
+    nbformat.write(notebook(settings), to / NOTEBOOK)
 
 
 def _wheel(to: Path) -> None:

@@ -91,6 +91,11 @@ def attached(built: Built) -> Faults:
     for setting, reference in built.references():
         if MODEL_SOURCE.fullmatch(reference) and reference not in kernel.model_sources:
             yield _key("model_sources", found=f"no {reference}", wanted=f"it, because {setting} names it")
+    for stage, spec in built.config.retrieve.items():
+        for file in getattr(spec, "examples", ()):
+            if Path(file).parent != built.folder / DATASET:
+                setting = f"{DATASET}/config.yaml, retrieve.{stage}.examples"
+                yield InputError(setting, found=file, wanted="a file of the dataset", remedy=REBUILD)
 
 
 def mounted(built: Built) -> Faults:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pipeline import __version__
+from pipeline.kernel.settings import Settings
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -26,6 +27,7 @@ HEAD = f"""\
 # {{title}}
 
 Ranks the competition's misconceptions for every wrong answer of `test.csv`, without a network, and writes `submission.csv`.
+The last cell alone says whether that is valid: what fails before is left out, and the log says so.
 
 Made by `eedi kernel build`, version {__version__}. To change it, change the bundle or `kernel.yaml` and build again.
 """
@@ -36,8 +38,10 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+STARTED = time.time()
 (wheel,) = Path(os.environ.get("EEDI_KAGGLE_INPUT", "/kaggle/input")).rglob("eedi-*.whl")
 subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", str(wheel)], check=True)
 importlib.invalidate_caches()
@@ -56,29 +60,32 @@ EEDI, BUNDLE, COMPETITION = [sys.executable, "-m", "pipeline"], str(inputs.bundl
 
 DOCTOR = """\
 # Say what this machine has, and what each stage will therefore use.
-subprocess.run([*EEDI, "doctor", "--bundle", BUNDLE, "--data", COMPETITION], check=True)
+doctor = subprocess.run([*EEDI, "doctor", "--bundle", BUNDLE, "--data", COMPETITION], check=False)
+print("doctor ended with code", doctor.returncode)
 """
 
 SUBMIT = """\
-# Retrieve, rerank and blend, in a process of its own, and write the submission.
+# Retrieve, rerank and blend, in a process of its own; from the first ranking on, submission.csv holds the best one so far.
 SUBMIT = [*EEDI, "submit", "--bundle", BUNDLE, "--data", COMPETITION, "--out", "submission.csv"]
-subprocess.run(SUBMIT, check=True)
+SUBMIT += ["--deadline", "{deadline}", "--since", str(STARTED), "--keep-going"]
+submit = subprocess.run(SUBMIT, check=False)
+print("submit ended with code", submit.returncode)
 """
 
 VALIDATE = """\
-# Read the file back and check it against the test, as Kaggle will.
+# Read the file back and check it against the test, as Kaggle will. A notebook that fails here has nothing to submit.
 subprocess.run([*EEDI, "kernel", "validate", "submission.csv", "--data", COMPETITION], check=True)
 """
 
 
-def notebook(title: str) -> NotebookNode:
-    """The notebook, the same bytes for the same title and version."""
+def notebook(settings: Settings) -> NotebookNode:
+    """The notebook, the same bytes for the same settings and version."""
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
     environment = "{\n" + "".join(f'    "{name}": "{value}",\n' for name, value in ENVIRONMENT.items()) + "}"
     find = FIND.replace("{environment}", environment).replace("{caches}", json.dumps(CACHES))
-    code = (INSTALL, find, DOCTOR, SUBMIT, VALIDATE)
-    cells = [new_markdown_cell(HEAD.format(title=title).strip(), id="head")]
+    code = (INSTALL, find, DOCTOR, SUBMIT.replace("{deadline}", settings.deadline), VALIDATE)
+    cells = [new_markdown_cell(HEAD.format(title=settings.kernel.title).strip(), id="head")]
     cells += [new_code_cell(source.strip(), id=f"step-{number}") for number, source in enumerate(code, 1)]
     python = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return new_notebook(cells=cells, metadata={"kernelspec": python, "language_info": {"name": "python"}})

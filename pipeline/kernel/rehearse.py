@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,8 @@ VISIBLE = 3  # questions of the test that a notebook sees before it is submitted
 WORKING = "20g"  # what Kaggle keeps of /kaggle/working
 BOXES = (["unshare", "--mount", "--net"], ["unshare", "--map-root-user", "--mount", "--net"])
 KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")  # of this environment; Kaggle knows none of the rest
+# what the log says where something was left out; a test too large for this machine's time is none
+LOST = re.compile(r"^(?:lost: .+|\w+ ended with code (?!0$).+)$", re.MULTILINE)
 # whose plan is a kernel's forecast
 MACHINES = {"NvidiaTeslaT4": "T4x2", "NvidiaL4": "L4x4", "NvidiaH100": "H100", None: plan.HERE}
 
@@ -59,13 +62,22 @@ class Play:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a rehearsal left: its stages (stage, seconds, memory in bytes), its log, its CSV's hash, and what went wrong."""
+    """What a rehearsal left: its stages (stage, seconds, memory in bytes), its log, its CSV's hash, and what went wrong.
+
+    `fault` is why there is nothing to submit, `lost` what a valid CSV was made without.
+    """
 
     play: Play
     stages: list[dict[str, Any]]
     log: str
     digest: str | None
     fault: str | None
+    lost: tuple[str, ...] = ()
+
+    @property
+    def bad(self) -> str:
+        """What speaks against the kernel, or nothing."""
+        return self.fault or "; ".join(self.lost)
 
 
 def test_folder(folder: Path, data: Path | None, questions: int | None) -> Path:
@@ -187,7 +199,7 @@ def _outcome(results: Path, play: Play, stderr: str) -> Outcome:
             fault = fault or _line(error)
     else:
         fault = f"no submission.csv: {fault or 'nothing failed'}"
-    return Outcome(play, done["stages"], done["log"], digest, fault)
+    return Outcome(play, done["stages"], done["log"], digest, fault, tuple(LOST.findall(done["log"])))
 
 
 def rehearse_all(built: Built, settings: Settings, tests: Mapping[Path, Ways], hours: float) -> list[Outcome]:
@@ -198,7 +210,7 @@ def rehearse_all(built: Built, settings: Settings, tests: Mapping[Path, Ways], h
             play = Play(test, layout, rerun)
             outcome = rehearse(built, mounts(built, settings, test, layout), play, 3600 * hours)
             first = next((each for each in outcomes if each.play.test == test), outcome)
-            if not outcome.fault and first.digest and outcome.digest != first.digest:
+            if not outcome.bad and first.digest and outcome.digest != first.digest:
                 outcome = replace(outcome, fault=f"other rows than with the {first.play}")
             outcomes.append(outcome)
     return outcomes
@@ -265,7 +277,7 @@ def rows(outcome: Outcome, ahead: Forecast) -> list[dict[str, str]]:
     stages = [(*each.values(), ahead.seconds.get(each["stage"], each["seconds"])) for each in outcome.stages]
     names, seconds, memory, later = zip(*stages, strict=True) if stages else ((), (), (), ())
     stages.append(("all", sum(seconds), max(memory, default=0), sum(later)))
-    verdicts = [""] * len(names) + [outcome.fault or ahead.fault or "good"]
+    verdicts = [""] * len(names) + [outcome.bad or ahead.fault or "good"]
     return [
         {
             "rehearsal": str(outcome.play),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from pipeline.budget import duration
 from pipeline.config import Spec
 from pipeline.errors import InputError
 from pipeline.models.sources import MODEL_SOURCE, slug
@@ -26,6 +27,14 @@ def _model_source(text: str) -> str:
 
 
 ModelSource = Annotated[str, AfterValidator(_model_source)]
+
+LONGEST = 12  # hours that Kaggle lets any notebook run
+
+
+def _deadline(text: str) -> str:
+    if not 0 < (duration(text) or 0) <= 3600 * LONGEST:
+        raise ValueError(f"{text!r} is not a duration such as 8h30m, {LONGEST} hours at most")
+    return text
 
 
 class Upload(Spec):
@@ -53,6 +62,7 @@ class Settings(Spec):
     owner: str = Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$")
     competition: str = "eedi-mining-misconceptions-in-mathematics"
     accelerator: Accelerator | None = "NvidiaTeslaT4"  # T4 x2; null for none
+    deadline: Annotated[str, AfterValidator(_deadline)] = "8h30m"  # from the notebook's start; Kaggle's is usually 9h
     image: str | None = None  # the Docker image to pin, as `kaggle kernels pull -m` writes it; null for Kaggle's newest
     kernel: Upload = Upload(slug="eedi-kernel", title="Eedi kernel")
     dataset: Upload = Upload(slug="eedi-bundle", title="Eedi bundle")

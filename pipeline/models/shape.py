@@ -67,6 +67,8 @@ QWEN = {
     "72": (80, 8192, 29568, 64, 8),
 }
 
+MINILM = Shape(6, 384, 1536, 12, 12, 30522, tied=True, gated=False)  # all-MiniLM-L6, likewise
+
 
 def shape(reference: str, engine_args: Mapping[str, Any] | None = None) -> Shape:
     """The shape of the weights that `reference` names: by their config.json where they are on this machine, else as published.
@@ -86,11 +88,13 @@ def shape(reference: str, engine_args: Mapping[str, Any] | None = None) -> Shape
             small = float(key) < 7
             own = 4 if re.search("awq|int4", name) else 8 if "int8" in name else bits
             return Shape(*QWEN[key], vocabulary=151936 if small else 152064, tied=small, bits=own)
+        if "all-minilm-l6" in name:
+            return MINILM
         fault = "not on this machine"
     raise InputError(
         f"weights {reference!r}",
         found=fault,
-        wanted=f"their config.json, or a Qwen2.5 of {', '.join(QWEN)} billion weights",
+        wanted=f"their config.json, all-MiniLM-L6, or a Qwen2.5 of {', '.join(QWEN)} billion weights",
         remedy="Put the folder here that holds their config.json; the weights themselves are not read.",
     )
 

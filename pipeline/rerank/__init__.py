@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from pipeline.budget import OutOfTime, Pace
 from pipeline.config import Listwise, Pointwise
-from pipeline.errors import EngineDied
 from pipeline.models.judge import KeptJudge
 from pipeline.rerank import listwise, pointwise
 from pipeline.runs import DECIMALS, ranked, run
@@ -33,8 +32,8 @@ def rerank(
 ) -> pl.DataFrame:
     """The run of the judge that `spec` names over the `depth` best candidates of each query in `pool`.
 
-    With a `pace`, of the first queries that fit into it, and of those that were scored before; and a judge whose engine dies
-    for good is lost to the run, where else `EngineDied` is raised.
+    With a `pace`, of the first queries that fit into it, and of those that were scored before; and a judge that fails may be
+    lost to the run (`Budget.lose`), where else its error is raised.
     """
     judge, parts = KeptJudge(spec, store, pace), [pl.DataFrame(schema=RUN.columns)]
     each, left = prompts_of(spec), queries.height
@@ -48,10 +47,10 @@ def rerank(
                     parts.append(pointwise.score(chunk, catalog, candidates, judge, spec.depth))
             except OutOfTime:
                 continue  # what is kept of the rest costs no time
-            except EngineDied:
+            except Exception as error:
                 if pace is None:
                     raise
-                pace.budget.lost.add(pace.name)
+                pace.budget.lose(pace.name, error)
                 continue
             left -= chunk.height
             bar.update(chunk.height)
