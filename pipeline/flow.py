@@ -18,7 +18,7 @@ from pipeline import blend, shift, submission
 from pipeline.budget import Budget, OutOfTime, stopped_after
 from pipeline.bundle import Bundle
 from pipeline.chain import Chain, out_of_fold
-from pipeline.config import Bm25, Config, Dense, Judge, Tfidf
+from pipeline.config import Bm25, Config, Dense, Judge
 from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats, votes
@@ -107,13 +107,13 @@ def near_of(queries: pl.DataFrame, competition: Competition, config: Config, sto
     if config.neighbours is None:
         return {}
     by = config.neighbours.by
-    specs = {name: spec for name, spec in config.retrieve.items() if (name in by if by else isinstance(spec, Tfidf))}
+    specs = {name: spec for name, spec in config.retrieve.items() if not isinstance(spec, Bm25) and (by is None or name in by)}
     if competition.train is None or competition.train_qrels is None:
         log.warning("no train.csv: nothing is known of the answers like these")
         return {name: pl.DataFrame(schema=NEIGHBOURS.columns) for name in specs}
     others = queries_of(competition.train).join(competition.train_qrels, on="query_id", how="semi", maintain_order="left")
     k = config.neighbours.k
-    return {name: neighbours(queries, others, spec, k, store) for name, spec in specs.items() if not isinstance(spec, Bm25)}
+    return {name: neighbours(queries, others, spec, k, store) for name, spec in specs.items()}
 
 
 def fit(competition: Competition, config: Config, store: Store, budget: Budget | None = None) -> Bundle:

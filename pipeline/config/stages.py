@@ -152,7 +152,7 @@ class Fit(Spec):
 class Neighbours(Spec):
     """The training answers most like a query, whose labels are features."""
 
-    by: tuple[str, ...] | None = None  # retrievers of kind tfidf or dense, by whose likeness; null: all of kind tfidf
+    by: tuple[str, ...] | None = None  # retrievers of kind tfidf or dense, by whose likeness; null: all of them
     k: int = Field(50, ge=1)
 
 

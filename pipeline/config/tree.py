@@ -41,7 +41,7 @@ class Config(Spec):
         "dense": Dense(adapter=ADAPTER, template="short"),
     }
     rrf_k: int = Field(60, ge=1)
-    pool: int = Field(50, ge=25)  # candidates a query that reach the later stages
+    pool: int = Field(100, ge=25)  # candidates a query that reach the later stages
     rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {"judge": Listwise()}
     neighbours: Neighbours | None = Neighbours()
     blend: Blend | None = Blend()  # null: reciprocal rank fusion of all stages
