@@ -19,7 +19,7 @@ from pipeline.sample import opened
 from pipeline.store import Store
 
 PACKAGE = Path(pipeline.__file__).parent
-TRUTH = {"qrels", "train_qrels", "truth", "gold", "golds", "read_qrels", "LABEL_COLUMNS"}
+TRUTH = {"qrels", "train_qrels", "truth", "gold", "golds", "read_qrels", "read_labelled", "LABEL_COLUMNS"}
 DOORS = {
     "data.py",  # reads it
     "folds.py",  # splits it
