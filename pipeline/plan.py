@@ -142,7 +142,7 @@ def readings(config: Config, competition: Competition, questions: int) -> dict[s
     for name, spec in models(config).items():
         if isinstance(spec, Dense):
             shares = spec.attention == "own" and shape(spec.weights).gated  # packed.py: under causal attention alone
-            once = [*label_texts(catalog, spec), *query_texts(examples_of(competition, spec), spec)]
+            once = [*label_texts(catalog, spec), *query_texts(examples_of(competition, spec.examples), spec)]
             found[name] = Reading.of(once, shares) + Reading.of(query_texts(queries, spec), shares, times)
         else:
             shares = spec.engine != "transformers" and spec.engine_args.get("enable_prefix_caching", True)

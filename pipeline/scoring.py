@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import polars as pl
 
 from pipeline.budget import Budget, Pace
-from pipeline.config import Bm25, Config, Dense, Tfidf
+from pipeline.config import Bm25, Config
 from pipeline.data import Competition, read_examples
 from pipeline.models import sources
 from pipeline.rerank import prompts_of, rerank
@@ -50,11 +51,10 @@ class Scored:
         return frame
 
 
-def examples_of(competition: Competition, spec: Bm25 | Tfidf | Dense) -> pl.DataFrame:
-    """The retriever's EXAMPLES; none reads like a question of the competition, whose labels a retriever is not to know."""
+def examples_of(competition: Competition, files: tuple[str, ...]) -> pl.DataFrame:
+    """A retriever's EXAMPLES; none reads like a question of the competition, whose labels a retriever is not to know."""
     asked = [competition.test] if competition.train is None else [competition.test, competition.train]
-    files = [sources.shipped(file) for file in (() if isinstance(spec, Bm25) else spec.examples)]
-    return read_examples(files, competition.catalog, pl.concat(asked))
+    return read_examples([sources.shipped(file) for file in files], competition.catalog, pl.concat(asked))
 
 
 def pooled(
@@ -66,12 +66,13 @@ def pooled(
 ) -> Scored:
     """Stage one: retrieve, fuse, and cut to the pool. A retriever whose run is `given` is not asked."""
     done, catalog = Scored(), competition.catalog
+    examples = cache(partial(examples_of, competition))  # retrievers mostly name the same files
     for name, spec in config.retrieve.items():
         if given and name in given:
             done.seconds[name] = 0.0
             done.stages[name] = done.runs[name] = given[name].join(queries, on="query_id", how="semi")
         else:
-            told = examples_of(competition, spec)
+            told = examples(() if isinstance(spec, Bm25) else spec.examples)
             done.stages[name] = done.runs[name] = done.timed(name, store, retrieve, queries, catalog, spec, store, told)
     done.pool = done.stages[FUSION] = done.timed(FUSION, store, _fusion, done.runs, config)
     return done

@@ -77,11 +77,26 @@ def test_a_question_of_the_competition_is_never_an_example(
     """Planted leak: train.csv given as examples would tell each label to whoever ranks its own question."""
     questions: pl.DataFrame = getattr(competition, side)
     file = write(3, text=questions["question"][0].replace("{", "{{").replace("}", "}}").upper())
-    spec = Tfidf(examples=(str(file),))
-    assert scoring.examples_of(competition, spec).is_empty()
+    assert scoring.examples_of(competition, (str(file),)).is_empty()
     apart = replace(competition, **{side: questions.slice(1)})
     if side == "train" or questions["question"][0] not in set(questions["question"][1:]):
-        assert scoring.examples_of(apart, spec)["label_id"].to_list() in ([3], [])
+        assert scoring.examples_of(apart, (str(file),))["label_id"].to_list() in ([3], [])
+
+
+def test_retrievers_that_name_the_same_files_read_them_once(
+    competition: Competition, write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, ...]] = []
+
+    def counted(competition: Competition, files: tuple[str, ...]) -> pl.DataFrame:
+        read.append(files)
+        return examples_of(competition, files)
+
+    examples_of = scoring.examples_of
+    monkeypatch.setattr(scoring, "examples_of", counted)
+    settings = load(HASHED, [f"retrieve.{name}={{kind: tfidf, examples: ['{write(3)}']}}" for name in ("one", "other")])
+    scoring.pooled(queries_of(competition.test), competition, settings, Store(tmp_path))
+    assert read.count((str(tmp_path / "examples.csv"),)) == 1 and len(read) == len(set(read))
 
 
 @pytest.mark.parametrize("kind", [np.asarray, csr_matrix], ids=["dense", "sparse"])
@@ -120,7 +135,7 @@ def test_examples_that_resemble_the_queries_of_a_label_lift_it(
 
 
 def test_the_shipped_examples_fit_no_other_catalogue(competition: Competition) -> None:
-    assert scoring.examples_of(competition, Tfidf(examples=("bundles/written/questions.csv",))).is_empty()
+    assert scoring.examples_of(competition, ("bundles/written/questions.csv",)).is_empty()
 
 
 def test_a_default_config_names_examples_that_are_there() -> None:
