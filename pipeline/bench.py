@@ -93,8 +93,8 @@ def peak(dtype: str) -> float:
 def evaluating(file: Path, labels: Path) -> list[dict[str, Any]]:
     """A row a way: seconds from the files to the score, the most memory held in GB, and the score of a submission.
 
-    It is to answer every question of `labels`. Each way is a process of its own. Ours also tells seen from unseen labels, the
-    recall ladder and the intervals; ranx is asked where it is installed.
+    What it does not answer scores zero; ours leaves whole questions out. Each way is a process of its own. Ours also tells
+    seen from unseen labels, the recall ladder and the intervals; ranx is asked where it is installed.
     """
     ways = {"ours": ours, "plain Python": plain} | ({"ranx": by_ranx} if find_spec("ranx") else {})
     rows = []
@@ -143,4 +143,4 @@ def by_ranx(file: Path, labels: Path) -> float:
     with file.open(encoding="utf-8", newline="") as lines:
         asked = (row for row in csv.DictReader(lines) if row[ROW] in golds)
         run = {row[ROW]: {label: -float(rank) for rank, label in enumerate(row[LABELS].split(" "))} for row in asked}
-    return float(ranx.evaluate(ranx.Qrels(golds), ranx.Run(run), f"map@{CUTOFF}"))
+    return float(ranx.evaluate(ranx.Qrels(golds), ranx.Run(run), f"map@{CUTOFF}", make_comparable=True))

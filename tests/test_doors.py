@@ -32,6 +32,7 @@ DOORS = {
     "report/content.py",  # shows it
     "metrics.py",  # scores
     "evaluation.py",  # scores
+    "bench.py",  # scores, by others' ways too
     "chain.py",  # fits on it, fold by fold
     "flow.py",  # hands it from data to the above
     "train/rows.py",  # lays it beside what a model learns from, and keeps a fold's apart
