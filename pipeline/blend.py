@@ -36,9 +36,7 @@ def fit(features: pl.DataFrame, qrels: pl.DataFrame, spec: Blend) -> Booster:
         raise InputError(
             "blend.without", found="every group of features", wanted="some left", remedy="Name fewer, or set blend=null."
         )
-
-    rows = features.join(qrels.select(*KEY, gold=1), on=KEY, how="left", maintain_order="left")
-    rows = rows.with_columns(pl.col("gold").fill_null(0)).filter(pl.col("gold").max().over("query_id") == 1).sort(KEY)
+    rows = with_golds(features, qrels)
     if rows.is_empty():
         raise InputError(
             "the blender's training rows",
@@ -62,6 +60,12 @@ def fit(features: pl.DataFrame, qrels: pl.DataFrame, spec: Blend) -> Booster:
         "verbosity": -1,
     }
     return lightgbm.train(settings, table, num_boost_round=spec.rounds)
+
+
+def with_golds(pairs: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
+    """The pairs of the queries whose gold is among them, with a column `gold` (0 or 1), query by query."""
+    rows = pairs.join(qrels.select(*KEY, gold=1), on=KEY, how="left").with_columns(pl.col("gold").fill_null(0))
+    return rows.filter(pl.col("gold").max().over("query_id") == 1).sort(KEY)
 
 
 def apply(booster: Booster, features: pl.DataFrame) -> pl.DataFrame:

@@ -48,6 +48,7 @@ class Chain:
     pool: pl.DataFrame  # what the stages made of them
     runs: Mapping[str, pl.DataFrame]
     near: Mapping[str, pl.DataFrame]  # NEIGHBOURS, by the retriever that found them
+    _splits: dict[frozenset[int], Split] = field(default_factory=dict, init=False, repr=False)
     _rows: dict[tuple[int, ...], pl.DataFrame] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -62,7 +63,9 @@ class Chain:
 
     def split(self, *held: int) -> Split:
         """The two sides of the folds `held`: the labels that may stand behind their rows, and their answers that count."""
-        return split(self.qrels, self.folds, set(held), self.config.fit.unseen, self.config.fit.seed)
+        if (key := frozenset(held)) not in self._splits:
+            self._splits[key] = split(self.qrels, self.folds, set(held), self.config.fit.unseen, self.config.fit.seed)
+        return self._splits[key]
 
     def part(self, fold: int) -> pl.DataFrame:
         """The scored queries of a fold."""

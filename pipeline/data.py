@@ -7,9 +7,7 @@ Only here and in `submission.py` are Kaggle's names spelled. A file is checked a
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.config import Data
+from pipeline.csvfile import read_table
 from pipeline.errors import InputError
 from pipeline.schema import CATALOG, EXAMPLES, LETTERS, QRELS, QUERIES, QUESTIONS, check, question_of
 
@@ -46,56 +45,6 @@ class Competition:
     truth: pl.DataFrame | None  # QRELS of the test questions; for scoring only
 
 
-def read_table(path: Path, wanted: list[str]) -> pl.DataFrame:
-    """The columns `wanted` of a CSV, all as strings, empty where nothing stands.
-
-    Raises `InputError` for a missing file, bytes that are not UTF-8, a missing or doubled column, a broken row.
-    """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            path, found=error.strerror or str(error), wanted="a CSV file in Kaggle's layout", remedy="Check the path."
-        ) from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}, line {line}",
-            found=f"the byte 0x{raw[error.start]:02x}, which is not UTF-8",
-            wanted="UTF-8 text",
-            remedy="Save the file as UTF-8 (iconv -f latin1 -t utf-8, if it came from an older program).",
-        ) from None
-    try:
-        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True) if text.strip() else [[]]
-    except csv.Error as error:
-        raise InputError(path, found=str(error), wanted="each text's quote closed", remedy="Repair the quoting.") from None
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise InputError(
-            f"{path}, header", found=f"{twice} more than once", wanted="each column once", remedy="Remove the copy."
-        )
-    if missing := [name for name in wanted if name not in header]:
-        near = {name: difflib.get_close_matches(name, header, 1) for name in missing}
-        hint = "; ".join(f"is {found[0]!r} meant to be {name!r}?" for name, found in near.items() if found)
-        raise InputError(
-            f"{path}, header",
-            found=f"columns {header}",
-            wanted=f"{missing} as well",
-            remedy=f"Rename the column: {hint}" if hint else "Take the file as the competition gives it.",
-        )
-    rows = [row for row in rows if row]  # an empty line is no row
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise InputError(
-                f"{path}, row {number}",
-                found=f"{len(row)} fields",
-                wanted=f"rows of {len(header)} fields, texts with commas or line ends in double quotes",
-                remedy="Repair the quoting of the row, or fetch the file again.",
-            )
-    return pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String()), orient="row").select(wanted)
-
-
 def _refuse(path: Path, bad: pl.DataFrame, column: str, wanted: str, remedy: str) -> None:
     """Raise for the first row of `bad`, which carries `row` (from 1, the header not counted) and `column`."""
     if bad.height:
@@ -111,7 +60,11 @@ def read_questions(path: Path, sparse: bool = False) -> pl.DataFrame:
 
     A `sparse` file is meant to leave answers out.
     """
-    table = read_table(path, list(COLUMNS.values())).with_row_index("row", offset=1)
+    return _questions(path, read_table(path, list(COLUMNS.values())), sparse)
+
+
+def _questions(path: Path, table: pl.DataFrame, sparse: bool) -> pl.DataFrame:
+    table = table.with_row_index("row", offset=1)
     if table.is_empty():
         raise InputError(path, found="a header and no row", wanted="one question a row", remedy="Give a file with questions.")
     key, correct = COLUMNS["question_id"], COLUMNS["correct"]
@@ -166,8 +119,17 @@ def has_labels(path: Path) -> bool:
 
 def read_qrels(path: Path, catalog: pl.DataFrame | None = None) -> pl.DataFrame:
     """QRELS from a file in train.csv's layout; every label must stand in `catalog` where one is given."""
-    key = COLUMNS["question_id"]
-    table = read_table(path, [key, *LABEL_COLUMNS.values()]).with_row_index("row", offset=1)
+    return _qrels(path, read_table(path, [COLUMNS["question_id"], *LABEL_COLUMNS.values()]), catalog)
+
+
+def read_labelled(path: Path, catalog: pl.DataFrame | None = None, sparse: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`read_questions` and `read_qrels` of one file, which is read once."""
+    table = read_table(path, [*COLUMNS.values(), *LABEL_COLUMNS.values()])
+    return _questions(path, table, sparse), _qrels(path, table, catalog)
+
+
+def _qrels(path: Path, table: pl.DataFrame, catalog: pl.DataFrame | None) -> pl.DataFrame:
+    key, table = COLUMNS["question_id"], table.with_row_index("row", offset=1)
     _refuse(path, table.filter(~pl.col(key).is_first_distinct()), key, "each id once", "Remove the repeated question.")
     known = None if catalog is None else catalog["label_id"].implode()
     parts = []
@@ -200,10 +162,11 @@ def read_examples(paths: Sequence[Path], catalog: pl.DataFrame, apart: pl.DataFr
             if same.is_empty():
                 log.info("%s is of another catalogue: not used", path)
                 continue
-            qrels = read_qrels(path).join(same, on="label_id", how="semi")
+            questions, qrels = read_labelled(path, sparse=True)
+            qrels = qrels.join(same, on="label_id", how="semi")
         else:
-            qrels = read_qrels(path, catalog)
-        questions = read_questions(path, sparse=True).with_columns(question_id=name + pl.col("question_id"))
+            questions, qrels = read_labelled(path, catalog, sparse=True)
+        questions = questions.with_columns(question_id=name + pl.col("question_id"))
         labels = qrels.with_columns(query_id=name + pl.col("query_id"))
         counts = ~same_text().is_in(apart.select(same_text()).to_series().implode())
         parts.append(queries_of(questions).join(labels, on="query_id", maintain_order="left").with_columns(counts=counts))
@@ -276,6 +239,5 @@ def load(folder: Path, names: Data, limit: int | None = None) -> Competition:
         asked = question_of(pl.col("query_id")).is_in(test["question_id"].implode())
         truth = read_qrels(folder / answers, catalog).filter(asked)
     if (folder / names.train).is_file():
-        train = read_questions(folder / names.train)
-        train, train_qrels = leave_out(train, read_qrels(folder / names.train, catalog), test)
+        train, train_qrels = leave_out(*read_labelled(folder / names.train, catalog), test)
     return Competition(test, catalog, train, train_qrels, truth)

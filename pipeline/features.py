@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 
 from pipeline.runs import ranked
@@ -141,29 +142,27 @@ def _with_label_stats(rows: pl.DataFrame, stats: pl.DataFrame) -> pl.DataFrame:
 
 def _texts(rows: pl.DataFrame) -> list[pl.Series]:
     """What the texts alone say of a pair: lengths, and the label's share of words that the question's parts hold too."""
-    parts = ("label", "question", "correct", "wrong")
-    words = {text: _words(text) for name in parts for text in rows[name].unique()}
-    topics = {pair: _words(" ".join(pair)) for pair in rows.select("construct", "subject").unique().iter_rows()}
-    label = [words[text] for text in rows["label"]]
-
-    def share(name: str, others: list[frozenset[str]]) -> pl.Series:
-        return pl.Series(name, [len(a & b) / (len(a) or 1) for a, b in zip(label, others, strict=True)], dtype=pl.Float32)
-
-    def shared(name: str, kind: re.Pattern[str], others: list[frozenset[str]]) -> pl.Series:
-        counts = [sum(kind.fullmatch(word) is not None for word in a & b) for a, b in zip(label, others, strict=True)]
-        return pl.Series(name, counts, dtype=pl.Int32)
-
-    question = [words[text] for text in rows["question"]]
-    answers = [words[a] | words[b] for a, b in rows.select("correct", "wrong").iter_rows()]
+    parts = {}
+    for row in rows.unique("query_id").iter_rows(named=True):
+        question, answers = _words(row["question"]), _words(row["correct"]) | _words(row["wrong"])
+        topic = _words(f"{row['construct']} {row['subject']}")
+        numbers, operations = filter(NUMBER.fullmatch, question | answers), filter(OPERATION.fullmatch, question)
+        parts[row["query_id"]] = (question, topic, answers, frozenset(numbers), frozenset(operations))
+    words = {label: _words(label) for label in rows["label"].unique()}
+    pairs = zip(rows["label"], rows["query_id"], strict=True)
+    shared = [[len(words[label] & part) for part in parts[query_id]] for label, query_id in pairs]
+    counts = np.array(shared, dtype=np.int32).reshape(-1, 5)
+    sizes = np.array([len(words[label]) for label in rows["label"]], dtype=np.int32)
+    shares = counts / np.maximum(sizes, 1)[:, None]
     return [
-        pl.Series("label_words", [len(each) for each in label], dtype=pl.Int32),
+        pl.Series("label_words", sizes, dtype=pl.Int32),
         rows["question"].str.len_chars().alias("question_chars"),
         rows["wrong"].str.len_chars().alias("wrong_chars"),
-        share("shared_question", question),
-        share("shared_topic", [topics[pair] for pair in rows.select("construct", "subject").iter_rows()]),
-        share("shared_answers", answers),
-        shared("shared_numbers", NUMBER, [a | b for a, b in zip(question, answers, strict=True)]),
-        shared("shared_operations", OPERATION, question),
+        pl.Series("shared_question", shares[:, 0], dtype=pl.Float32),
+        pl.Series("shared_topic", shares[:, 1], dtype=pl.Float32),
+        pl.Series("shared_answers", shares[:, 2], dtype=pl.Float32),
+        pl.Series("shared_numbers", counts[:, 3], dtype=pl.Int32),
+        pl.Series("shared_operations", counts[:, 4], dtype=pl.Int32),
     ]
 
 

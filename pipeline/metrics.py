@@ -18,16 +18,19 @@ POOLED = 10_000
 
 
 def per_query(run: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
+    """One row a query of `qrels`: what `of_hits` says of the golds that the run holds."""
+    return of_hits(ranked(run).join(qrels, on=QRELS.key, how="semi"), qrels)
+
+
+def of_hits(hits: pl.DataFrame, qrels: pl.DataFrame) -> pl.DataFrame:
     """One row a query of `qrels`: `ap` (average precision at 25) and `recall@k` for each k of the ladder.
 
-    Average precision is Kaggle's `apk`: the precisions at the hits' ranks, summed and divided by min(golds, 25). A query
-    that the run does not hold scores zero.
+    `hits` are the golds that a run holds, with `rank`. Average precision is Kaggle's `apk`: the precisions at the hits'
+    ranks, summed and divided by min(golds, 25). A query that the run does not hold scores zero.
     """
     golds = qrels.group_by("query_id", maintain_order=True).agg(golds=pl.len())
     hits = (
-        ranked(run)
-        .join(qrels, on=QRELS.key, how="semi")
-        .sort("query_id", "rank")
+        hits.sort("query_id", "rank")
         .with_columns(hit=pl.int_range(1, pl.len() + 1).over("query_id"))
         .group_by("query_id")
         .agg(
@@ -94,9 +97,14 @@ def reweighted(values: pl.DataFrame, seen: pl.DataFrame, share: float, seed: int
 
 
 def compare(a: pl.DataFrame, b: pl.DataFrame, qrels: pl.DataFrame, seed: int = 0) -> dict[str, float]:
-    """Run `b` against run `a` on the same queries: the difference of MAP@25 (b minus a), its interval by paired bootstrap over
+    """`paired` of two runs on the same queries."""
+    return paired(per_query(a, qrels), per_query(b, qrels), seed)
+
+
+def paired(a: pl.DataFrame, b: pl.DataFrame, seed: int = 0) -> dict[str, float]:
+    """The queries' values `b` against `a`: the difference of MAP@25 (b minus a), its interval by paired bootstrap over
     questions, and on how many queries b is better, worse, or the same."""
-    values = per_query(a, qrels).join(per_query(b, qrels), on="query_id", suffix="_b")
+    values = a.join(b, on="query_id", suffix="_b")
     values = values.select("query_id", difference=pl.col("ap_b") - pl.col("ap"), rows=1)
     sums = _resampled(values, ["difference", "rows"], seed)
     low, high = _bounds(sums[:, 0] / sums[:, 1])
@@ -107,12 +115,16 @@ def compare(a: pl.DataFrame, b: pl.DataFrame, qrels: pl.DataFrame, seed: int = 0
 
 
 def evaluate(run: pl.DataFrame, qrels: pl.DataFrame, seen: pl.DataFrame | None) -> pl.DataFrame:
-    """The scores of `run` for all labels and, where `seen` is given, for seen and unseen ones.
+    """The `summary` of a run. `seen` is the part of `qrels` whose labels the run's makers could learn."""
+    return summary(per_query(run, qrels), seen)
 
-    `seen` is the part of `qrels` whose labels the run's makers could learn; a query counts as seen when one of its golds is.
-    A row each: subset, queries, map@25, low, high (95% interval), recall@1 to recall@100. An empty subset is left out.
+
+def summary(values: pl.DataFrame, seen: pl.DataFrame | None) -> pl.DataFrame:
+    """The scores of the queries' values for all labels and, where the QRELS `seen` are given, for seen and unseen ones.
+
+    A query counts as seen when one of its golds is. A row each: subset, queries, map@25, low, high (95% interval), recall@1
+    to recall@100. An empty subset is left out.
     """
-    values = per_query(run, qrels)
     subsets = {"all": values}
     if seen is not None:
         subsets["seen"] = values.join(seen, on="query_id", how="semi")

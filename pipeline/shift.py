@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from pipeline.blend import with_golds
 from pipeline.errors import InputError
 from pipeline.runs import run
 from pipeline.schema import QRELS
@@ -42,8 +43,7 @@ def fit(ranking: pl.DataFrame, qrels: pl.DataFrame) -> Shift:
     """
     from scipy.optimize import minimize
 
-    rows = ranking.join(qrels.select(*QRELS.columns, gold=1), on=QRELS.key, how="left", maintain_order="left")
-    rows = rows.with_columns(pl.col("gold").fill_null(0)).filter(pl.col("gold").max().over("query_id") == 1).sort(QRELS.key)
+    rows = with_golds(ranking, qrels)
     if rows.is_empty():
         raise InputError(
             "the out-of-fold ranking",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from pipeline.data import read_table
+from pipeline.csvfile import read_blocks
 from pipeline.errors import InputError
 from pipeline.metrics import CUTOFF
 from pipeline.runs import ranked, run, stack
@@ -45,32 +46,49 @@ def write(submission: pl.DataFrame, path: Path) -> None:
         submission.write_csv(file)
 
 
+def ranks(path: Path) -> Iterator[pl.DataFrame]:
+    """What a submission says, in blocks of rows, so that memory does not grow by its ids: query_id, label_id, rank from 1.
+
+    Raises `InputError` for what is no submission.
+    """
+    names, last = [], 0
+    for block in read_blocks(path, [ROW, LABELS]):
+        lists = block.select(query_id=ROW, text=pl.col(LABELS).str.split(" ")).with_row_index("row", offset=last + 1)
+        lists = lists.with_columns(
+            label_id=pl.col("text").cast(pl.List(pl.Int32), strict=False),
+            rank=pl.int_ranges(1, pl.col("text").list.len() + 1, dtype=pl.Int32),
+        )
+        distinct = pl.col("label_id").list.drop_nulls().list.n_unique()
+        bad = lists.filter(distinct < pl.col("text").list.len()).head(1).explode("text", "label_id", "rank")
+        _refuse(path, bad.filter(pl.col("label_id").is_null()), "not a whole number")
+        _refuse(path, bad.filter(~pl.col("label_id").is_first_distinct()), "an id given twice")
+        names.append(lists.select("row", text="query_id"))
+        last += block.height
+        yield lists.select("query_id", "label_id", "rank").explode("label_id", "rank")
+    _refuse(path, pl.concat(names).filter(~pl.col("text").is_first_distinct()), "the same row again")
+
+
+def _refuse(path: Path, bad: pl.DataFrame, fault: str) -> None:
+    """Raise for the first row of `bad`: row, text."""
+    if bad.height:
+        raise InputError(
+            f"{path}, row {bad['row'][0]}",
+            found=f"{bad['text'][0]!r}: {fault}",
+            wanted="up to 25 distinct ids with one space between",
+            remedy="Repair the row.",
+        )
+
+
 def read(path: Path) -> pl.DataFrame:
     """A submission as a run: scores are minus the ranks. Raises `InputError` for what is not one."""
-    table = read_table(path, [ROW, LABELS]).with_row_index("row", offset=1)
-    pairs = table.select("row", query_id=ROW, text=pl.col(LABELS).str.split(" ")).explode("text")
-    pairs = pairs.with_columns(label_id=pl.col("text").cast(pl.Int32, strict=False))
-    faults = {
-        "the same row again": table.filter(~pl.col(ROW).is_first_distinct()).select("row", text=ROW),
-        "not a whole number": pairs.filter(pl.col("label_id").is_null()),
-        "an id given twice": pairs.filter(~pl.struct("query_id", "label_id").is_first_distinct()),
-    }
-    for fault, bad in faults.items():
-        if bad.height:
-            raise InputError(
-                f"{path}, row {bad['row'][0]}",
-                found=f"{bad['text'][0]!r}: {fault}",
-                wanted="up to 25 distinct ids with one space between",
-                remedy="Repair the row.",
-            )
-    return run(pairs.with_columns(score=-pl.int_range(pl.len()).over("query_id").cast(pl.Float32)))
+    return run(pl.concat(ranks(path)).with_columns(score=-pl.col("rank")))
 
 
 def validate(path: Path, queries: pl.DataFrame, catalog: pl.DataFrame) -> None:
     """Raise `InputError` unless the file answers every query, in order, with 25 (or all) distinct ids of the catalogue."""
-    pairs = read(path)
+    pairs = pl.concat(ranks(path))
     wanted = min(CUTOFF, catalog.height)
-    asked, given = queries["query_id"].to_list(), read_table(path, [ROW])[ROW].to_list()
+    asked, given = queries["query_id"].to_list(), pairs["query_id"].unique(maintain_order=True).to_list()
     sizes = pairs.group_by("query_id").len().filter(pl.col("len") != wanted)
     foreign = pairs.join(catalog, on="label_id", how="anti")
     remedy = "Make the submission again; if it comes back, report it."

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Data
+from pipeline.csvfile import read_table
 from pipeline.data import (
     COLUMNS,
     LABEL_COLUMNS,
@@ -21,7 +22,6 @@ from pipeline.data import (
     read_catalog,
     read_qrels,
     read_questions,
-    read_table,
     text_hashes,
 )
 from pipeline.errors import InputError

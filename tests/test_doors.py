@@ -19,7 +19,7 @@ from pipeline.sample import opened
 from pipeline.store import Store
 
 PACKAGE = Path(pipeline.__file__).parent
-TRUTH = {"qrels", "train_qrels", "truth", "gold", "golds", "read_qrels", "LABEL_COLUMNS"}
+TRUTH = {"qrels", "train_qrels", "truth", "gold", "golds", "read_qrels", "read_labelled", "LABEL_COLUMNS"}
 DOORS = {
     "data.py",  # reads it
     "folds.py",  # splits it
@@ -32,6 +32,7 @@ DOORS = {
     "report/content.py",  # shows it
     "metrics.py",  # scores
     "evaluation.py",  # scores
+    "bench.py",  # scores, by others' ways too
     "chain.py",  # fits on it, fold by fold
     "flow.py",  # hands it from data to the above
     "train/rows.py",  # lays it beside what a model learns from, and keeps a fold's apart

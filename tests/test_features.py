@@ -1,10 +1,13 @@
+import re
+
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline.config import load
 from pipeline.errors import InputError
-from pipeline.features import GROUPS, features, group, label_stats, votes
+from pipeline.features import GROUPS, NUMBER, OPERATION, features, group, label_stats, votes
 from pipeline.runs import run
 from pipeline.schema import CATALOG, LABEL_STATS, NEIGHBOURS, QRELS, QUERIES, RUN, check
 
@@ -124,6 +127,26 @@ def test_text_columns_measure_the_label_against_each_part_of_its_own_query(frame
     assert column(rows, "shared_answers")["1_C", 5] == 0
     assert column(rows, "shared_topic")["2_B", 6] == pytest.approx(1 / 2)  # angles
     assert [column(rows, name)["2_B", 6] for name in ("question_chars", "wrong_chars")] == [15, 5]
+
+
+def test_text_columns_are_what_their_definition_says_of_each_pair_alone(frames: Frames) -> None:
+    texts = ["Add two and 12", "half of twelve", "Rotates 2 halves", "", "Add the cubes", "12 quarters"]
+    frames["queries"] = frames["queries"].with_columns(question=pl.Series(texts[:3]), wrong=pl.Series(texts[3:]))
+    frames["catalog"] = frames["catalog"].with_columns(label=pl.Series(["Adds 12 to half", "!", "Cubes the rotated quarter"]))
+
+    def words(text: str) -> set[str]:
+        return {word[:-1] if len(word) > 3 and word[-1] == "s" else word for word in re.findall(r"\w+", text.lower())}
+
+    asked = {row["query_id"]: row for row in frames["queries"].iter_rows(named=True)}
+    labels = dict(frames["catalog"].iter_rows())
+    for row in made(frames).iter_rows(named=True):
+        label, query = words(labels[row["label_id"]]), asked[row["query_id"]]
+        question, answers = words(query["question"]), words(query["correct"]) | words(query["wrong"])
+        topic = words(query["construct"]) | words(query["subject"])
+        assert row["shared_numbers"] == sum(bool(NUMBER.fullmatch(word)) for word in label & (question | answers))
+        assert row["shared_operations"] == sum(bool(OPERATION.fullmatch(word)) for word in label & question)
+        for name, part in (("question", question), ("topic", topic), ("answers", answers)):
+            assert row[f"shared_{name}"] == np.float32(len(label & part) / max(len(label), 1))
 
 
 def test_neighbours_vote_for_their_labels_as_far_as_those_are_told(frames: Frames) -> None:

@@ -86,10 +86,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Study:
     scoring.reranked(done, queries, changed, settings, store)
     seen = qrels.join(competition.train_qrels, on="label_id", how="semi")
     importance = [{"feature": HOSTILE, "group": "scores", "gain": 2.0, "permutation": 0.1}]
+    folds = [{"fold": 0, "questions": 14, "answers": 33, "unseen": 0.625}]
     shift = [{"share": share, HOSTILE: 0.3 - share / 10, "corrected": 0.25} for share in (0.0, 0.5, 0.9)]
-    return Study(
-        settings, queries, catalog, qrels, seen, done.stages, flow.table(done, qrels, seen), importance=importance, shift=shift
-    )
+    scores = flow.table(done, qrels, seen)
+    return Study(settings, queries, catalog, qrels, seen, done.stages, scores, folds, importance, shift)
 
 
 @pytest.fixture(scope="module")
@@ -201,12 +201,18 @@ def test_the_page_lets_the_browser_run_its_own_script_alone(page: str) -> None:
     assert f"script-src 'sha256-{wanted}'" in page and "default-src 'none'" in page
 
 
+def test_each_fold_is_shown_with_its_share_of_unseen_labels_beside_the_wanted_one(page: str) -> None:
+    section = page[page.index('<section id="folds">') : page.index('<section id="ladder">')]
+    assert "unseen, 65% wanted" in section
+    assert re.findall(r'<td class="number">([^<]+)</td>', section) == ["0", "14", "33", "62.5%"] * 2
+
+
 def test_sections_without_data_are_left_out(page: str) -> None:
-    sections = ["stages", "ladder", "subjects", "calibration", "importance", "shift", "time", "compared", "browser"]
+    sections = ["stages", "folds", "ladder", "subjects", "calibration", "importance", "shift", "time", "compared", "browser"]
     assert re.findall(r'<section id="(\w+)"', page) == sections
     bare = build({"one": study_of({"1_A": 1}, set(), blend={"1_A": order(1)})})
     assert re.findall(r'<section id="(\w+)"', bare) == [
-        each for each in sections if each not in ("importance", "shift", "compared")
+        each for each in sections if each not in ("folds", "importance", "shift", "compared")
     ]
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 app = typer.Typer()
+bench = typer.Typer(help="Time a part of the pipeline against others' ways of doing it.")
+app.add_typer(bench, name="bench")
 
 
 @app.command()
@@ -56,8 +58,8 @@ def _plan(settings: Config, data: Path | None, on: str | None, questions: int, h
         raise typer.Exit(2)
 
 
-@app.command()
-def bench(
+@bench.command()
+def encode(
     overrides: Overrides = None,
     config: ConfigFile = None,
     data: DataFolder = None,
@@ -77,6 +79,21 @@ def bench(
     train = opened(settings, data).train
     if not isinstance(spec, Dense) or train is None:
         raise InputError(
-            "eedi bench", found="no such", wanted="a retriever dense and a train.csv", remedy="Check --config and --data."
+            "eedi bench encode",
+            found="no such",
+            wanted="a retriever dense and a train.csv",
+            remedy="Check --config and --data.",
         )
     show(tables.plain, f"{min(questions, train.height)} questions", encoding(queries_of(train.head(questions)), spec))
+
+
+@bench.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="A submission; `eedi data --test 333334` writes one of a million answers.")],
+    labels: Annotated[Path, typer.Option(help="The answers, in train.csv's layout.")],
+) -> None:
+    """Time the scoring of a submission against plain Python and, where it is installed, ranx, in one run."""
+    from pipeline import tables
+    from pipeline.bench import evaluating
+
+    show(tables.plain, f"{file}", evaluating(file, labels))

@@ -62,6 +62,8 @@ def figures(name: str, study: Study) -> dict[str, Any]:
         "answers": asked.height,
         "unseen": 1 - study.seen["query_id"].n_unique() / asked.height,
         "scores": told,
+        "folds": study.folds,
+        "wanted": study.config.fit.unseen,
         "ladder": {stage: [(k, row["all"][f"recall@{k}"]) for k in LADDER] for stage, row in told.items()},
         "subjects": subjects(study),
         "subjects_in_all": asked["subject"].n_unique(),
