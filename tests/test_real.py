@@ -132,7 +132,7 @@ engine = vllm.LLM(folder, max_model_len=2048, dtype="float32", enforce_eager=Tru
 rows = {}
 for way in reading.WAYS:
     how = reading.Reading(way, vllm.__version__)
-    rows[way] = [how.row(found, options).tolist() for found in ask(engine, prompts, how.request(options), None)]
+    rows[way] = [how.row(found, options).tolist() for found in ask(engine, prompts, how.request(options), None)[0]]
 print(json.dumps(rows))
 """
 

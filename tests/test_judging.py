@@ -1,0 +1,109 @@
+"""Judges side by side: the scores are of the same answers, and the tokens counted are those that were computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from threading import Thread
+from typing import Any
+
+import pytest
+from vllm_stand_in import StandIn, arithmetic
+
+from pipeline.config import load
+from pipeline.errors import InputError
+from pipeline.judging import judged
+from pipeline.sample import opened
+from pipeline.store import Store
+
+pytest.importorskip("torch", reason="the models' packages are not installed")
+pytest.importorskip("openai", reason="the models' packages are not installed")
+
+HASHED = Path(__file__).parent.parent / "configs" / "hashed.yaml"
+SMALL = ["sample.train=40", "sample.test=2", "rerank.judge=null", "fit.folds=2"]
+WAYS = {
+    "letters": "kind: listwise, depth: 5",
+    "turned": "kind: listwise, depth: 5, orders: 2",
+    "yes_no": "kind: pointwise, depth: 3",
+}
+
+
+@pytest.fixture
+def compared(tiny_judge: Path, tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]]:
+    """The scores, and the costs by judge, of ways to ask a tiny model of so many questions of fold 0."""
+
+    def compare(*ways: str, naive: int = 0, engine: str = "transformers", own: str = "chunk: 4") -> Any:
+        asked = [f"rerank.{way}={{{WAYS[way]}, engine: {engine}, weights: {tiny_judge}, {own}}}" for way in ways]
+        config = load(HASHED, [*SMALL, *asked])
+        scores, costs = judged(opened(config, None), config, 0, 3, naive, Store(tmp_path))
+        return scores, {row["judge"]: row for row in costs}
+
+    return compare
+
+
+def answers(scores: list[dict[str, Any]], stage: str) -> int:
+    (found,) = (row["queries"] for row in scores if (row["stage"], row["subset"]) == (stage, "all"))
+    return int(found)
+
+
+def test_stage_one_and_every_judge_are_scored_on_the_same_answers(compared: Callable[..., Any]) -> None:
+    scores, costs = compared("letters", "yes_no")
+    stages = [row["stage"] for row in scores if row["subset"] == "all"]
+    assert stages == ["lexical", "dense", "fusion of retrievers", "letters", "yes_no"]
+    assert len({answers(scores, stage) for stage in stages}) == 1
+    assert {row["subset"] for row in scores} == {"all", "seen", "unseen"}
+    number = answers(scores, "letters")
+    assert [row["prompts"] for row in costs.values()] == [number, 3 * number]
+
+
+def test_a_gain_is_the_difference_to_the_retrievers_fusion(compared: Callable[..., Any]) -> None:
+    scores, costs = compared("letters")
+    score = {row["stage"]: row["map@25"] for row in scores if row["subset"] == "all"}
+    assert costs["letters"]["gain [95%]"].startswith(f"{score['letters'] - score['fusion of retrievers']:+.3f} [")
+
+
+def test_tokens_are_counted_as_sent_as_computed_and_as_they_would_be_with_every_beginning_once(
+    compared: Callable[..., Any], tiny_judge: Path
+) -> None:
+    _, costs = compared("letters", "turned", own="chunk: 4, max_tokens: 4096")
+    once, twice = costs["letters"], costs["turned"]
+    assert once["computed"] > once["sent"] > once["least"]  # the padding is computed, a question's answers share its text
+    assert twice["sent"] == 2 * once["sent"] and twice["least"] < 1.5 * once["least"] + once["sent"] / 2
+    assert all(row["of least"] == pytest.approx(row["computed"] / row["least"]) for row in costs.values())
+
+
+def test_the_naive_way_answers_the_same_one_prompt_at_a_time(compared: Callable[..., Any]) -> None:
+    _, costs = compared("yes_no", naive=2)
+    ours, naive = costs["yes_no"], costs["yes_no, naive"]
+    assert list(ours) == list(naive)
+    assert naive["prompts"] == 2 * 3 and naive["computed"] == naive["sent"] < ours["sent"]
+    assert ours["apart"] < 1e-3
+    assert ours["times naive"] == pytest.approx(ours["answers/s"] / naive["answers/s"])
+
+
+def test_an_engine_that_does_not_tell_what_it_computes_is_not_guessed_at(
+    compared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with StandIn(arithmetic, "tiny") as server:
+        Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        row = compared("letters", own=f"url: '{server.url}', served: tiny", engine="server")[1]["letters"]
+        server.shutdown()
+    assert row["computed"] is row["of least"] is None and row["sent"] > row["least"]
+
+
+def test_a_config_without_a_model_to_measure_is_refused(tmp_path: Path) -> None:
+    config = load(HASHED)
+    with pytest.raises(InputError, match="no judge that holds a model"):
+        judged(opened(config, None), config, 0, 3, 0, Store(tmp_path))
+
+
+def test_the_command_prints_what_they_gain_and_what_they_cost(
+    eedi: Callable[..., CompletedProcess[str]], tiny_judge: Path
+) -> None:
+    letters = f"rerank.letters={{{WAYS['letters']}, engine: transformers, weights: {tiny_judge}}}"
+    done = eedi("rerank", "--config", HASHED, "--fold", 0, "--questions", 2, "--naive", 1, *SMALL, letters)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split()[0] for line in done.stdout.splitlines() if line]
+    assert rows.count("letters") == 2 and rows.count("letters,") == 1
