@@ -55,7 +55,8 @@ def judged(
     """The scores of stage one and of each judge upon it, as `flow.table` has them; and a row a judge of what it costs.
 
     They are asked about the labelled training answers of so many questions, drawn by `fit.seed`, of one fold or of each. With
-    `naive`, each judge's first so many answers are also asked of plain transformers, one prompt at a time in float32.
+    `naive`, each judge's first so many answers are also asked of plain transformers, one prompt at a time in float32, and it is
+    told how far apart the two's scores are at most.
     """
     specs = {name: spec for name, spec in config.rerank.items() if spec.engine != "hashed"}
     if not specs:
@@ -70,15 +71,13 @@ def judged(
         run, cost = _ask(name, spec, queries, competition.catalog, done.pool)
         done.stages[name], done.seconds[name] = stack(run, done.pool), cost["seconds"]
         gain = compare(done.pool, done.stages[name], qrels)
-        cost["gain [95%]"] = f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-        costs.append(cost)
+        costs.append(cost | {"gain [95%]": f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"})
         if naive:
-            slow, cost = _ask(
-                f"{name}, naive", spec.model_copy(update=NAIVE), queries.head(naive), competition.catalog, done.pool
-            )
-            apart = run.join(slow, on=RUN.key).select((pl.col("score") - pl.col("score_right")).abs().max()).item()
-            costs[-1] |= {"times naive": costs[-1]["answers/s"] / cost["answers/s"], "apart": apart}
-            costs.append(cost | {"gain [95%]": None, "times naive": None, "apart": None})
+            plain, first = spec.model_copy(update=NAIVE), queries.head(naive)
+            again, slow = _ask(f"{name}, naive", plain, first, competition.catalog, done.pool)
+            apart = run.join(again, on=RUN.key).select((pl.col("score") - pl.col("score_right")).abs().max()).item()
+            costs[-1] |= {"times naive": cost["answers/s"] / slow["answers/s"], "apart": apart}
+            costs.append(slow | dict.fromkeys(("gain [95%]", "times naive", "apart")))
     return table(done, qrels, seen), costs
 
 
@@ -92,10 +91,10 @@ def _ask(
     folder, began = sources.resolve(spec.weights), time.monotonic()
     engine = start(folder, spec)
     try:
-        judge, before, ready = _Chunked(engine, spec.chunk), engine.computed, time.monotonic()
+        judge, before, ready = _Chunked(engine, spec.chunk), engine.computed or 0, time.monotonic()
         run = score(queries, catalog, pool.join(queries, on="query_id", how="semi"), judge, spec)
         seconds = time.monotonic() - ready
-        computed = None if engine.computed is None or before is None else engine.computed - before
+        computed = engine.computed and engine.computed - before
     finally:
         engine.close()
     chat = Chat(folder, spec.max_tokens)
