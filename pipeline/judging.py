@@ -49,10 +49,18 @@ class _Chunked:
         return np.concatenate([self.engine.logprobs(prompts[at : at + self.chunk], options) for at in chunks])
 
 
-def judged(
-    competition: Competition, config: Config, fold: int | None, questions: int, naive: int, store: Store
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The scores of stage one and of each judge upon it, as `flow.table` has them; and a row a judge of what it costs.
+@dataclass(frozen=True)
+class Comparison:
+    """`scores` of stage one and of each judge upon it, as `flow.table` has them; a row a judge of its gain over the retrievers'
+    fusion, in pairs, and of what it costs."""
+
+    scores: list[dict[str, Any]]
+    gains: list[dict[str, Any]]
+    costs: list[dict[str, Any]]
+
+
+def judged(competition: Competition, config: Config, fold: int | None, questions: int, naive: int, store: Store) -> Comparison:
+    """The config's judges compared, but for hashed ones.
 
     They are asked about the labelled training answers of so many questions, drawn by `fit.seed`, of one fold or of each. With
     `naive`, each judge's first so many answers are also asked of plain transformers, one prompt at a time in float32, and it is
@@ -66,19 +74,21 @@ def judged(
     queries, qrels, seen = held_out(competition, config, fold)
     queries = draw(queries, questions, config.fit.seed)
     qrels = qrels.join(queries, on="query_id", how="semi")
-    done, costs = pooled(queries, competition, config, store), []
+    done = pooled(queries, competition, config, store)
+    gains: list[dict[str, Any]] = []
+    costs: list[dict[str, Any]] = []
     for name, spec in specs.items():
         run, cost = _ask(name, spec, queries, competition.catalog, done.pool)
         done.stages[name], done.seconds[name] = stack(run, done.pool), cost["seconds"]
-        gain = compare(done.pool, done.stages[name], qrels)
-        costs.append(cost | {"gain [95%]": f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"})
+        gains.append({"judge": name, **compare(done.pool, done.stages[name], qrels)})
+        costs.append(cost)
         if naive:
             plain, first = spec.model_copy(update=NAIVE), queries.head(naive)
             again, slow = _ask(f"{name}, naive", plain, first, competition.catalog, done.pool)
             apart = run.join(again, on=RUN.key).select((pl.col("score") - pl.col("score_right")).abs().max()).item()
-            costs[-1] |= {"times naive": cost["answers/s"] / slow["answers/s"], "apart": apart}
-            costs.append(slow | dict.fromkeys(("gain [95%]", "times naive", "apart")))
-    return table(done, qrels, seen), costs
+            cost |= {"times naive": cost["answers/s"] / slow["answers/s"], "apart": apart}
+            costs.append(slow | {"times naive": None, "apart": None})
+    return Comparison(table(done, qrels, seen), gains, costs)
 
 
 def _ask(
