@@ -190,9 +190,9 @@ def out_of_fold_stages(
     counted = pl.concat([side.held for side in sides])
     answers = queries_of(fresh).join(counted, on="query_id", how="semi", maintain_order="left")
     queries = answers.join(
-        _draw(answers, config.fit.questions, config.fit.seed), on="query_id", how="semi", maintain_order="left"
+        draw(answers, config.fit.questions, config.fit.seed), on="query_id", how="semi", maintain_order="left"
     )
-    judged = _draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
+    judged = draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge is to score %d", queries.height, judged.height)
     done = pooled(queries, competition, config, store, given, budget)
     later = queries_of(competition.test).height * sum(map(prompts_of, config.rerank.values()))
@@ -206,16 +206,24 @@ def retrieved(competition: Competition, config: Config, fold: int | None, store:
 
     What counts as seen is what the fold's training side shows. Questions that a retriever was trained on are left out.
     """
-    train, _ = labelled(competition)
     config = config.model_copy(update={"rerank": {}})
+    queries, qrels, seen = held_out(competition, config, fold)
+    return table(pooled(queries, competition, config, store), qrels, seen)
+
+
+def held_out(competition: Competition, config: Config, fold: int | None) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The labelled training answers, of one fold or of each, as QUERIES; their QRELS; and those of them that count as seen.
+
+    Raises `InputError` where a model was trained on all of them.
+    """
+    train, _ = labelled(competition)
     fresh = _not_learnt(train, config)
     parts = [training_rows(competition, config.fit, k) for k in (range(config.fit.folds) if fold is None else (fold,))]
     queries = pl.concat([part.queries for part in parts]).join(fresh, on="question_id", how="semi", maintain_order="left")
     qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))
     if queries.is_empty():
         raise _all_learnt()
-    done = pooled(queries, competition, config, store)
-    return table(done, qrels.join(queries, on="query_id", how="semi"), seen)
+    return queries, qrels.join(queries, on="query_id", how="semi"), seen
 
 
 def _not_learnt(questions: pl.DataFrame, config: Config) -> pl.DataFrame:
@@ -242,7 +250,7 @@ def _known(config: Config) -> set[str]:
     return {text for spec in specs if isinstance(spec, Dense | Judge) for text in learnt(spec)}
 
 
-def _draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:
+def draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:
     """The queries of so many questions, drawn by `seed`, in the order of the draw: a smaller one begins a larger one.
 
     Judged in this order, those that there was time for say of the others what they would have said themselves; the most

@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.models import sources
 from pipeline.models.shape import shape
 from pipeline.models.tree import shared
-from pipeline.rerank import listwise, pointwise
+from pipeline.rerank import score
 from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import run
 from pipeline.scoring import examples_of
@@ -154,10 +154,7 @@ def _prompts(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Listwise | Poin
     labels = catalog.sample(min(spec.depth, catalog.height), seed=0)
     pool = run(queries.join(labels, how="cross").with_columns(score=0.0))
     reader = _Reader()
-    if isinstance(spec, Listwise):
-        listwise.score(queries, catalog, pool, reader, spec)
-    else:
-        pointwise.score(queries, catalog, pool, reader, spec.depth)
+    score(queries, catalog, pool, reader, spec)
     return [f"{prompts.JUDGE_SYSTEM}\n{each}" for each in reader.asked]
 
 

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 def plain(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows as they are, under their keys; fractions to three places."""
+    """The rows as they are, under their keys; fractions to three places, a dash where nothing is known."""
     table = _titled(title, *rows[0])
     for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else escape(str(value)) for value in row.values()))
+        told = ("–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values())
+        table.add_row(*map(escape, told))
     return table
 
 

@@ -20,7 +20,7 @@ from pipeline.config import Config, load, resolved
 from pipeline.data import COLUMNS, LABEL_COLUMNS
 
 Eedi = Callable[..., CompletedProcess[str]]
-VERBS = ("submit", "fit", "cv", "compare", "evaluate", "report", "ledger", "data", "doctor", "kernel")
+VERBS = ("submit", "fit", "rerank", "cv", "compare", "evaluate", "report", "ledger", "data", "doctor", "kernel")
 HEAVY = ("torch", "polars", "numpy", "sklearn", "lightgbm", "transformers", "vllm")
 
 

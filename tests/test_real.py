@@ -120,6 +120,19 @@ def test_vllm_however_it_is_spoken_to_and_transformers_agree(
     np.testing.assert_array_equal(found.argmax(1)[clear], wanted.argmax(1)[clear])
 
 
+def test_vllm_tells_what_its_prefix_cache_spared_it(folder: Path, asked: list[str]) -> None:
+    engine = start(folder, JUDGE)
+    computed = [engine.computed]
+    for _ in range(2):
+        engine.logprobs(asked, LETTERS)
+        computed.append(engine.computed)
+    engine.close()
+    first, again = np.diff(computed)
+    sent = sum(len(engine.chat.encode(prompt)) for prompt in asked)
+    assert 32 * len(asked) < first < sent  # a question's answers share its text
+    assert again <= 32 * len(asked)  # what does not fill a block
+
+
 # An engine with what the older ways need; the installed version can be asked in all three.
 WAYS = """
 import json, sys
@@ -132,7 +145,7 @@ engine = vllm.LLM(folder, max_model_len=2048, dtype="float32", enforce_eager=Tru
 rows = {}
 for way in reading.WAYS:
     how = reading.Reading(way, vllm.__version__)
-    rows[way] = [how.row(found, options).tolist() for found in ask(engine, prompts, how.request(options), None)]
+    rows[way] = [how.row(found, options).tolist() for found in ask(engine, prompts, how.request(options), None)[0]]
 print(json.dumps(rows))
 """
 

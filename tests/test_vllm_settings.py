@@ -11,7 +11,7 @@ import pytest
 from pipeline.config import Listwise
 from pipeline.errors import InputError
 from pipeline.models.vllm_reading import Vllm
-from pipeline.models.vllm_settings import arguments, flags, for_gpu
+from pipeline.models.vllm_settings import arguments, flags, for_device
 
 pytest.importorskip("torch", reason="the models' packages are not installed")
 
@@ -40,13 +40,13 @@ def settings(**judge: Any) -> dict[str, Any]:
         ((7, 5), BEFORE, {}),
         ((8, 0), VLLM, {}),
         ((9, 0), VLLM, {}),
-        (None, VLLM, {}),
+        (None, VLLM, {"block_size": 32}),
     ],
 )
-def test_a_gpu_older_than_ampere_is_given_kernels_that_run_on_it(
-    capability: tuple[int, int] | None, vllm: Vllm, wanted: dict[str, str]
+def test_a_gpu_older_than_ampere_is_given_kernels_that_run_on_it_and_a_processor_its_smallest_blocks(
+    capability: tuple[int, int] | None, vllm: Vllm, wanted: dict[str, Any]
 ) -> None:
-    assert for_gpu(capability, vllm) == wanted
+    assert for_device(capability, vllm) == wanted
 
 
 def test_what_the_reading_needs_is_among_the_arguments() -> None:

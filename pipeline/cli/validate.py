@@ -31,6 +31,31 @@ def retrieve(
 
 
 @app.command()
+def rerank(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    fold: Annotated[int | None, typer.Option(help="Of this fold's questions alone. Without it: each fold's.")] = None,
+    questions: Annotated[int, typer.Option(min=1, help="How many of them, drawn by fit.seed.")] = 60,
+    naive: Annotated[
+        int, typer.Option(min=0, help="Ask so many answers by plain transformers too: a prompt at a time, in float32.")
+    ] = 0,
+) -> None:
+    """Compare the config's judges, as they are, on labelled answers of train.csv: what they gain, and what they cost."""
+    from pipeline import tables
+    from pipeline.config import load
+    from pipeline.judging import judged
+    from pipeline.sample import opened
+    from pipeline.store import Store
+
+    settings = load(config, overrides or [])
+    made = judged(opened(settings, data), settings, fold, questions, naive, Store())
+    show(tables.stages, "judges, as they are", made.scores)
+    show(tables.plain, "MAP@25 against the retrievers'", made.gains)
+    show(tables.plain, "what they cost", made.costs)
+
+
+@app.command()
 def cv(
     out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
     overrides: Overrides = None,

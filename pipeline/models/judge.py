@@ -106,6 +106,12 @@ class Chat:
 class Engine(Judge, memory.Model, Protocol):
     """A judge that holds a model."""
 
+    @property
+    def computed(self) -> int | None:
+        """Tokens of prompts that went through the model so far, without those that a prefix cache spared it; null where the
+        engine does not tell."""
+        ...
+
 
 def start(folder: Path, spec: Spec) -> Engine:
     """The engine that `spec` names, loaded."""

@@ -35,6 +35,8 @@ MODULE = "vllm.entrypoints.openai.api_server"  # `vllm serve` does not run from 
 class ServerJudge:
     """An OpenAI-compatible vLLM server."""
 
+    computed = None  # others may ask it too
+
     def __init__(self, folder: Path, spec: Spec) -> None:
         import openai
 

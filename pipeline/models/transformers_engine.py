@@ -29,6 +29,7 @@ class TransformersJudge:
         if spec.adapter:
             model = adapters.merged(model, sources.resolve(spec.adapter), spec.weights)
         self.model = model.to(device()).eval()
+        self.computed = 0
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """See `Judge`. Raises `EngineDied` when a GPU's memory is too small."""
@@ -49,6 +50,7 @@ class TransformersJudge:
                     answers[batch] = logits[:, wanted].float().log_softmax(-1).cpu().numpy()
             except torch.OutOfMemoryError as error:
                 raise EngineDied(str(error)) from None
+            self.computed += rows.numel()  # the padding too
         return answers
 
     def close(self) -> None:

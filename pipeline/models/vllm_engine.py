@@ -29,7 +29,7 @@ class VllmJudge:
         self._reading = vllm_reading.reading(vllm)
         adapter = str(sources.resolve(spec.adapter)) if spec.adapter else None
         settings = {"arguments": vllm_settings.arguments(folder, spec, vllm), "adapter": adapter}
-        self.chat = Chat(folder, spec.max_tokens)
+        self.chat, self.computed = Chat(folder, spec.max_tokens), 0
         log.info("starting vLLM in its own process")
         self._child = VllmProcess("pipeline.models.vllm_worker", json.dumps(settings), talks=True)
         try:
@@ -55,7 +55,9 @@ class VllmJudge:
             stdin.flush()
         except BrokenPipeError:
             raise self._child.died() from None
-        return [{int(token): value for token, value in answer.items()} for answer in self._read()]
+        told = self._read()
+        self.computed += told["computed"]
+        return [{int(token): value for token, value in answer.items()} for answer in told["answers"]]
 
     def _read(self) -> Any:
         assert self._child.process.stdout

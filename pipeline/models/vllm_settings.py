@@ -31,19 +31,22 @@ def arguments(folder: Path, spec: Spec, vllm: Vllm) -> dict[str, Any]:
         "trust_remote_code": False,
         "load_format": "safetensors",
         **reading(vllm).arguments(),
-        **for_gpu(capability(), vllm),
+        **for_device(capability(), vllm),
         **(for_adapter(sources.resolve(spec.adapter), spec.weights) if spec.adapter else {}),
         **spec.engine_args,
     }
 
 
-def for_gpu(capability: tuple[int, int] | None, vllm: Vllm) -> dict[str, Any]:
-    """What a GPU of that compute capability needs to be told; nothing for a processor, or for an Ampere or newer.
+def for_device(capability: tuple[int, int] | None, vllm: Vllm) -> dict[str, Any]:
+    """What a GPU of that compute capability, or a processor, needs to be told; nothing for an Ampere or newer.
 
-    FlashAttention 2 needs 8.0. FlashInfer says that it runs below and versions before 0.24 would take it, so the kernels
-    that do run on a T4 are named.
+    A processor's cache has blocks of 128 tokens where nothing is said, and only whole ones are shared by prompts that begin
+    alike: its kernels want multiples of 32. FlashAttention 2 needs 8.0. FlashInfer says that it runs below and versions before
+    0.24 would take it, so the kernels that do run on a T4 are named.
     """
-    if capability is None or capability >= (8, 0) or "attention_backend" not in vllm.engine:
+    if capability is None:
+        return {"block_size": 32}
+    if capability >= (8, 0) or "attention_backend" not in vllm.engine:
         return {}
     return {"attention_backend": "TRITON_ATTN"}
 

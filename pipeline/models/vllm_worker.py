@@ -27,17 +27,19 @@ def serve(arguments: dict[str, Any], adapter: str | None) -> None:
     print(json.dumps({"seconds": time.monotonic() - began}), file=out, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        answers = ask(engine, request["prompts"], request["sampling"], laid_on)
-        print(json.dumps(answers), file=out, flush=True)
+        answers, computed = ask(engine, request["prompts"], request["sampling"], laid_on)
+        print(json.dumps({"answers": answers, "computed": computed}), file=out, flush=True)
 
 
-def ask(engine: Any, prompts: list[list[int]], sampling: dict[str, Any], adapter: Any) -> list[dict[int, float]]:
-    """The next token's log-probabilities behind each prompt, as many as `sampling` has returned."""
+def ask(engine: Any, prompts: list[list[int]], sampling: dict[str, Any], adapter: Any) -> tuple[list[dict[int, float]], int]:
+    """The next token's log-probabilities behind each prompt, as many as `sampling` has returned; and how many of the prompts'
+    tokens were not found in the prefix cache."""
     from vllm import SamplingParams
 
     once = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, **sampling)
     outputs = engine.generate([{"prompt_token_ids": ids} for ids in prompts], once, lora_request=adapter, use_tqdm=False)
-    return [{token: one.logprob for token, one in output.outputs[0].logprobs[0].items()} for output in outputs]
+    answers = [{token: one.logprob for token, one in output.outputs[0].logprobs[0].items()} for output in outputs]
+    return answers, sum(len(output.prompt_token_ids) - (output.num_cached_tokens or 0) for output in outputs)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from pipeline.budget import OutOfTime, Pace
 from pipeline.config import Listwise, Pointwise
-from pipeline.models.judge import KeptJudge
+from pipeline.models.judge import Judge, KeptJudge
 from pipeline.rerank import listwise, pointwise
 from pipeline.runs import DECIMALS, ranked, run
 from pipeline.schema import RUN
@@ -41,10 +41,7 @@ def rerank(
         for chunk in _chunks(queries, max(1, spec.chunk // each)):
             candidates, told = pool.join(chunk, on="query_id", how="semi"), judge.pace.prompts > 0
             try:
-                if isinstance(spec, Listwise):
-                    parts.append(listwise.score(chunk, catalog, candidates, judge, spec))
-                else:
-                    parts.append(pointwise.score(chunk, catalog, candidates, judge, spec.depth))
+                parts.append(score(chunk, catalog, candidates, judge, spec))
             except OutOfTime:
                 continue  # what is kept of the rest costs no time
             except Exception as error:
@@ -59,6 +56,15 @@ def rerank(
                 if not told:
                     log.info("of the %d answers that are still to be judged: %s", left, forecast)
     return run(pl.concat(parts))
+
+
+def score(
+    queries: pl.DataFrame, catalog: pl.DataFrame, pool: pl.DataFrame, judge: Judge, spec: Listwise | Pointwise
+) -> pl.DataFrame:
+    """The run of `judge`, asked in the way of `spec`."""
+    if isinstance(spec, Listwise):
+        return listwise.score(queries, catalog, pool, judge, spec)
+    return pointwise.score(queries, catalog, pool, judge, spec.depth)
 
 
 def prompts_of(spec: Listwise | Pointwise) -> int:
