@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import Bm25, Config, Dense, Listwise, Pointwise, Tfidf
 from pipeline.errors import InputError
-from pipeline.models import sources, vllm_reading
+from pipeline.models import sources, vllm_process, vllm_reading
 from pipeline.models.device import best_dtype, device, dtype_of
 from pipeline.store import cache_folder, versions
 
@@ -86,7 +86,8 @@ def _engine(spec: Listwise | Pointwise) -> str:
 def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:
     if spec.weights == sources.HASHED:
         return "a weightless stand-in, as the config says"
-    if importlib.util.find_spec(package.replace("-", "_")) is None:
+    find = vllm_process.find if package == "vllm" else importlib.util.find_spec
+    if find(package.replace("-", "_")) is None:
         return f"CANNOT RUN: {package} is not installed (pip install '.[cpu]' or '.[gpu]')"
     try:
         return f"{package} on {device()} in {dtype_of(spec.dtype)}"

@@ -72,13 +72,14 @@ def hashed() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def wheel() -> Callable[[Path, dict[str, bytes]], Path]:
+def wheel() -> Callable[..., Path]:
     """Writes a wheel of some members that pip takes; its path says the package's name and version."""
 
-    def write(path: Path, members: dict[str, bytes]) -> Path:
+    def write(path: Path, members: dict[str, bytes], *requires: str) -> Path:
         name, version, *_ = *path.stem.split("-"), "1"
+        needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
         told = {
-            "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+            "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
             "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             "RECORD": "",
         }

@@ -33,6 +33,7 @@ from broken_kernel import (
 from pipeline import bundle as bundles
 from pipeline.config import Config, Dense, Tfidf
 from pipeline.kernel import check as rules
+from pipeline.kernel import wheels
 from pipeline.kernel.build import build
 from pipeline.kernel.check import READABLE, RULES, check
 from pipeline.kernel.settings import Settings
@@ -234,6 +235,11 @@ UNREADABLE: dict[str, tuple[Break, str]] = {
 
 def test_a_fresh_build_passes_every_rule(fresh: Path) -> None:
     assert check(fresh) == {READABLE: [], **{name: [] for name in RULES}}
+
+
+def test_a_wheelhouse_that_is_given_is_looked_through_as_well(fresh: Path, tmp_path: Path) -> None:
+    found = {rule: faults for rule, faults in check(fresh, tmp_path).items() if faults}
+    assert list(found) == [next(iter(wheels.RULES))]
 
 
 @pytest.mark.parametrize(("rule", "broken", "told"), FAULTS.values(), ids=FAULTS)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.errors import EngineDied
-from pipeline.models.vllm_process import VllmProcess
+from pipeline.models.vllm_process import VllmProcess, find
 
 # It starts a process of its own, as vLLM's servers do, says who both are, and goes on for ten minutes.
 ENGINE = """
@@ -88,3 +89,21 @@ def test_how_it_ended_is_told_with_its_last_words(module: Callable[[str, str], s
     assert isinstance(error, EngineDied)
     assert "code 1" in str(error) and "no memory" in str(error) and "line" in str(error)
     child.close()
+
+
+def test_a_folder_of_packages_of_its_own_is_seen_by_the_engine_before_any_other_and_by_nobody_else(
+    module: Callable[[str, str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own" / "yaml"
+    own.mkdir(parents=True)
+    (own / "__init__.py").touch()
+    name = module("engine_that_imports", "import sys, yaml, pipeline\nprint(yaml.__file__, flush=True)\nsys.stdin.read()\n")
+    for folder, expected in ((None, yaml.__file__), (own.parent, str(own / "__init__.py"))):
+        if folder:
+            monkeypatch.setenv("EEDI_ENGINE_PATH", str(folder))
+        child = VllmProcess(name, talks=True)
+        assert child.process.stdout
+        assert child.process.stdout.readline().strip() == expected
+        child.close()
+        assert (found := find("yaml")) and found.origin == expected
+    assert str(own.parent) not in sys.path

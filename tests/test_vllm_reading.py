@@ -91,3 +91,18 @@ def test_the_installed_version_can_return_exactly_the_tokens_asked_for() -> None
     if find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
     assert reading(installed()).way == "exact"
+
+
+def test_the_version_in_a_folder_of_the_engines_own_is_the_one_that_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file, source in {
+        "vllm/__init__.py": "raise SystemExit",
+        "vllm/sampling_params.py": "class SamplingParams:\n    allowed_token_ids: list",
+        "vllm/engine/arg_utils.py": "class EngineArgs:\n    logprobs_mode: str",
+        "vllm-0.19.1.dist-info/METADATA": "Metadata-Version: 2.1\nName: vllm\nVersion: 0.19.1\n",
+    }.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(source, encoding="utf-8")
+    monkeypatch.setenv("EEDI_ENGINE_PATH", str(tmp_path))
+    assert installed.__wrapped__() == Vllm("0.19.1", frozenset({"allowed_token_ids"}), frozenset({"logprobs_mode"}))

@@ -29,17 +29,73 @@ def build(
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(help="What `eedi kernel build` wrote.")]) -> None:
+def check(
+    folder: Annotated[Path, typer.Argument(help="What `eedi kernel build` wrote.")],
+    wheelhouse: Annotated[Path | None, typer.Option(help="Its wheels' folder, to be looked through as well.")] = None,
+) -> None:
     """Say whether Kaggle would take the kernel and run it offline, rule by rule; nothing is asked of Kaggle."""
     from pipeline.kernel.check import check
 
-    found = check(folder)
+    found = check(folder, wheelhouse)
     for rule, faults in found.items():
         print(f"{'FAULT' if faults else 'ok':5}  {rule}")
     for fault in (fault for faults in found.values() for fault in faults):
         print(f"error: {fault}")
     if any(found.values()):
         raise typer.Exit(2)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="What `eedi kernel build` or `eedi kernel wheels` wrote.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say each call; no account is needed.")] = False,
+    notes: Annotated[str, typer.Option(help="Of the dataset's and the adapters' versions.")] = "",
+    submit: Annotated[str | None, typer.Option(metavar="MESSAGE", help="Submit the output, with this message.")] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave adapters alone whose version is on Kaggle already.")
+    ] = False,
+) -> None:
+    """Upload it all to Kaggle, run the notebook there, follow its log, fetch its output, and submit that if told to."""
+    from pipeline.kernel.account import Account, NewAccount
+    from pipeline.kernel.push import push
+    from pipeline.kernel.uploads import read
+
+    uploads = read(folder)
+    if dry_run:
+        push(NewAccount(print, uploads.earlier), uploads, notes=notes, message=submit)
+        return
+    kaggle = Account()
+    output = push(kaggle, uploads, user=kaggle.user, notes=notes, message=submit, skip_existing=skip_existing)
+    print(f"the notebook's output is in {output}" if output else "uploaded, and processed by Kaggle")
+
+
+@app.command()
+def wheels(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    notebook: Annotated[
+        bool, typer.Option("--notebook", help="Write a notebook that does it on Kaggle's own image, with internet.")
+    ] = False,
+    lock: Annotated[Path | None, typer.Option(help="Exact versions. Without it: kaggle_kernel/wheels.txt.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="A YAML file; without it, kaggle_kernel/kernel.yaml.")] = None,
+) -> None:
+    """Download the wheels that the offline notebook installs for vLLM, several gigabytes, for Kaggle's Python and platform."""
+    from pipeline.kernel import settings as settings_of
+    from pipeline.kernel.built import size
+    from pipeline.kernel.wheels import LOCK, download, draw_up
+
+    make = draw_up if notebook else download
+    make(settings_of.load(settings or settings_of.FILE), lock or LOCK, out)
+    (written,) = out.iterdir()
+    print(f"{size(list(written.iterdir())) / 2**20:10.2f} MiB  {written} in all")
+
+
+@app.command()
+def install(to: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")]) -> None:
+    """Install the wheels that Kaggle has mounted into a folder, which $EEDI_ENGINE_PATH shows to vLLM's process alone."""
+    from pipeline.kernel import inputs
+    from pipeline.kernel.wheels import install
+
+    install(inputs.wheelhouse(), to)
 
 
 @app.command()

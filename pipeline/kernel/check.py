@@ -14,6 +14,7 @@ from typing import get_args
 
 from pipeline.config import Data, Dense
 from pipeline.errors import InputError
+from pipeline.kernel import wheels
 from pipeline.kernel.built import ADAPTERS, DATASET, KERNEL, REBUILD, Built, read, size, uploads
 from pipeline.kernel.metadata import DatasetMetadata, KernelMetadata, ModelMetadata
 from pipeline.kernel.notebook import CELLS
@@ -245,10 +246,11 @@ RULES: dict[str, Callable[[Built], Faults]] = {
 }
 
 
-def check(folder: Path) -> dict[str, list[InputError]]:
-    """What each rule finds wrong; where the files cannot be read, that alone."""
+def check(folder: Path, wheelhouse: Path | None = None) -> dict[str, list[InputError]]:
+    """What each rule finds wrong, with the wheelhouse too if there is one; where the files cannot be read, that alone."""
     try:
         built = read(folder)
     except InputError as fault:
         return {READABLE: [fault]}
-    return {READABLE: [], **{name: list(rule(built)) for name, rule in RULES.items()}}
+    found = {READABLE: [], **{name: list(rule(built)) for name, rule in RULES.items()}}
+    return found | wheels.check(wheelhouse) if wheelhouse else found

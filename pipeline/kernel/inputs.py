@@ -19,6 +19,11 @@ def competition() -> Path:
     return _holding(Data().test, Data().catalog)
 
 
+def wheelhouse() -> Path:
+    """The folder of the third-party wheels."""
+    return _holding("wheels.txt")
+
+
 def _holding(*names: str) -> Path:
     """The one input that holds all of `names`. Raises `InputError` where none does, or several do."""
     root = kaggle_input()

@@ -10,12 +10,17 @@ from pydantic.alias_generators import to_camel
 
 from pipeline.config import Spec
 from pipeline.errors import InputError
-from pipeline.kernel.settings import FRAMEWORK, Settings, told
+from pipeline.kernel.settings import FRAMEWORK, NOTEBOOKS, Settings, told
 from pipeline.models.sources import slug
 
 NOTEBOOK = "eedi.ipynb"
 # non-commercial, as the competition's data is; Kaggle has a list of names for datasets and another for models
 DATASET_LICENCE, MODEL_LICENCE = "CC-BY-NC-SA-4.0", "CC BY-NC-SA 4.0"
+
+
+def _title(reference: str) -> str:
+    """A title of which Kaggle makes the slug of owner/slug."""
+    return reference.rpartition("/")[2].replace("-", " ").capitalize()
 
 
 class Metadata(Spec):
@@ -68,6 +73,8 @@ class KernelMetadata(Metadata):
     @classmethod
     def of(cls, settings: Settings, models: set[str]) -> KernelMetadata:
         """A private offline notebook that is given the competition, the bundle, the wheelhouse and `models`."""
+        wheels = (settings.wheels,) if settings.wheelhouse else ()
+        built_there = (settings.wheelhouse or "").startswith(NOTEBOOKS)
         return cls(
             id=f"{settings.owner}/{settings.kernel.slug}",
             title=settings.kernel.title,
@@ -79,11 +86,19 @@ class KernelMetadata(Metadata):
             enable_internet=False,
             machine_shape=settings.accelerator,
             competition_sources=(settings.competition,),
-            dataset_sources=(f"{settings.owner}/{settings.dataset.slug}", *filter(None, [settings.wheelhouse])),
-            kernel_sources=(),
+            dataset_sources=(f"{settings.owner}/{settings.dataset.slug}", *(() if built_there else wheels)),
+            kernel_sources=wheels if built_there else (),
             model_sources=tuple(sorted(models)),
             docker_image=settings.image,
             docker_image_pinning_type="original" if settings.image else None,
+        )
+
+    @classmethod
+    def wheels(cls, settings: Settings) -> KernelMetadata:
+        """The notebook that builds the wheelhouse: on the kernel's image, with internet, given nothing."""
+        told = {"id": settings.wheels, "title": _title(settings.wheels), "enable_internet": True}
+        return cls.of(settings, set()).model_copy(
+            update={**told, "competition_sources": (), "dataset_sources": (), "kernel_sources": ()}
         )
 
 
@@ -101,6 +116,11 @@ class DatasetMetadata(Metadata):
         """The dataset that carries the wheel and the bundle."""
         name = settings.dataset
         return cls(id=f"{settings.owner}/{name.slug}", title=name.title, licenses=({"name": DATASET_LICENCE},))
+
+    @classmethod
+    def wheels(cls, settings: Settings) -> DatasetMetadata:
+        """The dataset of a wheelhouse, whose packages have licences of their own."""
+        return cls(id=settings.wheels, title=_title(settings.wheels), licenses=({"name": "other"},))
 
 
 class ModelMetadata(Metadata):
@@ -125,6 +145,11 @@ class ModelMetadata(Metadata):
             is_private=True,
             description="PEFT adapters, a variation each stage.",
         )
+
+    @property
+    def reference(self) -> str:
+        """As Kaggle's client names it."""
+        return f"{self.owner_slug}/{self.slug}"
 
 
 class VariationMetadata(Metadata):

