@@ -76,6 +76,8 @@ class Dense(Examples):
     template: Template = "one-word"
     instruction: str = ""  # what stands before every query, for models that were trained with one
     notes: str | None = None  # a CSV of MisconceptionId and Note, which is read behind the label's name
+    workers: int = Field(0, ge=0)  # on a Ray cluster; 0: the model is in this process
+    ray_args: dict[str, Any] = {}  # Ray's own for each worker, e.g. {num_gpus: 1}
     dtype: Dtype = "auto"
     batch_tokens: int = Field(4096, ge=16)  # computed at a time
     max_tokens: int = Field(512, ge=16)
@@ -86,7 +88,7 @@ class Dense(Examples):
 class Judge(Spec):
     """What the two kinds of reranker share."""
 
-    engine: Literal["vllm", "server", "transformers", "hashed"] = "vllm"
+    engine: Literal["vllm", "server", "transformers", "ray", "hashed"] = "vllm"
     weights: str = QWEN
     adapter: str | None = None  # a PEFT folder that was trained on these weights
     dtype: Dtype = "auto"
@@ -98,6 +100,15 @@ class Judge(Spec):
     served: str | None = None  # the model's or the adapter's name there; null: as `weights` says
     timeout: float = Field(120, gt=0)  # seconds for one answer
     concurrent: int = Field(16, ge=1)  # requests at a time
+    # of the engine "ray" alone
+    worker: Literal["vllm", "transformers"] = "vllm"  # the engine that each worker runs
+    workers: int = Field(2, ge=1)
+    ray_args: dict[str, Any] = {}  # Ray's own for each worker, e.g. {num_gpus: 2}
+
+    @property
+    def own(self) -> Self:
+        """What reads the prompts in the end: the spec of a worker where Ray has them."""
+        return self.model_copy(update={"engine": self.worker}) if self.engine == "ray" else self
 
     @model_validator(mode="after")
     def _asks_no_running_server_to_start_otherwise(self) -> Self:

@@ -7,13 +7,14 @@ token. The engines differ in how they run the model; `chat` and `option_ids` are
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+from tqdm.auto import tqdm
 
 from pipeline import prompts as texts
 from pipeline.budget import Budget, OutOfTime, Pace, stopped_after
@@ -26,6 +27,7 @@ from pipeline.store import Store, code
 
 log = logging.getLogger(__name__)
 
+Asked = tuple[list[str], list[str]]  # prompts, and the options of each
 HEAD = 64  # tokens that a cut prompt keeps of its beginning: the system's turn and the topic
 
 
@@ -35,6 +37,18 @@ class Judge(Protocol):
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """(n, n_options) float32: natural log-probability of each option, given that the answer begins with one of them."""
         ...
+
+
+class Reader:
+    """A judge that answers nothing, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+
+    def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
+        """(n, n_options) zeros."""
+        self.asked.append((list(prompts), list(options)))
+        return np.zeros((len(prompts), len(options)), dtype=np.float32)
 
 
 class Chat:
@@ -136,41 +150,39 @@ class KeptJudge:
         lived to answer."""
         if self.spec.engine == "hashed":
             return HashedJudge().logprobs(prompts, options)
-        parts = []
-        for at in range(0, len(prompts), self.spec.chunk):
-            chunk = list(prompts[at : at + self.spec.chunk])
-            inputs = {**self._settings, "options": list(options), "prompts": chunk}
-            parts.append(self.store.keep("judge", inputs, lambda: self._ask(chunk, options))["logprobs"].to_numpy())  # noqa: B023
+        if self.spec.engine == "ray":
+            self.fill([(list(prompts), list(options))])
+        parts = [self._kept(chunk, self._ask) for chunk in self._chunks(prompts, options)]
         return np.concatenate(parts) if parts else np.empty((0, len(options)), np.float32)
 
-    @cached_property
-    def _folder(self) -> Path:
-        return sources.resolve(self.spec.weights)
+    def fill(self, asked: Sequence[Asked]) -> None:
+        """Have the workers of Ray answer what is missing of all that will be asked, each chunk kept as soon as it is there.
 
-    @cached_property
-    def _settings(self) -> dict[str, Any]:
-        """All that an answer depends on besides the question; large weights take seconds to be read for it."""
-        return {
-            "code": code(Path(__file__).parent),
-            "weights": sources.fingerprint(self._folder),
-            "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
-            **self.spec.model_dump(include={"engine", "engine_args", "url", "served"}),
-            "dtype": dtype_of(self.spec.dtype),
-            "max_tokens": self.spec.max_tokens,
-            "system": texts.JUDGE_SYSTEM,
-        }
+        Raises as `logprobs` does.
+        """
+        from pipeline.models.ray_pool import spread
 
-    def _ask(self, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
-        if not self.pace.fits(len(prompts)):
+        chunks = [chunk for each in asked for chunk in self._chunks(*each)]
+        missing = [chunk for chunk in chunks if not self.store.holds("judge", self._inputs(chunk))]
+        if not missing:
+            return
+        if not self.pace.fits(0):
             raise OutOfTime
+        memory.release()  # the workers may be on this machine's GPU
+        # this machine chooses the number format, because what is kept says that it did
+        spec = self.spec.own.model_copy(update={"dtype": dtype_of(self.spec.dtype)})
+        began = None
         with stopped_after(self.pace.left):
-            answers = self._answers(prompts, options)
-        if answers.shape != (len(prompts), len(options)) or not np.isfinite(answers).all():
-            raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")
-        return pl.DataFrame({"logprobs": pl.Series(answers, dtype=pl.Array(pl.Float32, len(options)))})
+            found = spread(lambda: KeptJudge(spec, Store()).answers, missing, self.spec.workers, self.spec.ray_args)
+            for number, answers in tqdm(found, total=len(missing), unit="chunk", desc="judge", disable=None):
+                self._kept(missing[number], lambda _: answers)  # noqa: B023
+                if began:
+                    self.pace.took(len(missing[number][0]), self.pace.budget.clock() - began)
+                began = self.pace.budget.clock()
 
-    def _answers(self, prompts: list[str], options: Sequence[str]) -> np.ndarray:
-        """What the engine says; one that dies is started anew, and when that dies too, asked for half as much at a time."""
+    def answers(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
+        """What the engine says, nothing kept; one that dies is started anew, and when that dies too, asked for half as much at
+        a time."""
         key = (self._folder, self.spec.model_dump_json())
         for at_once in (len(prompts), len(prompts), -(-len(prompts) // 2)):
             try:
@@ -187,3 +199,42 @@ class KeptJudge:
                 memory.drop(key)  # it may be in the middle of an answer
                 raise
         raise died
+
+    @cached_property
+    def _folder(self) -> Path:
+        return sources.resolve(self.spec.weights)
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """All that an answer depends on besides the question; large weights take seconds to be read for it."""
+        return {
+            "code": code(Path(__file__).parent),
+            "weights": sources.fingerprint(self._folder),
+            "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
+            **self.spec.own.model_dump(include={"engine", "engine_args", "url", "served"}),
+            "dtype": dtype_of(self.spec.dtype),
+            "max_tokens": self.spec.max_tokens,
+            "system": texts.JUDGE_SYSTEM,
+        }
+
+    def _chunks(self, prompts: Sequence[str], options: Sequence[str]) -> Iterator[Asked]:
+        for at in range(0, len(prompts), self.spec.chunk):
+            yield list(prompts[at : at + self.spec.chunk]), list(options)
+
+    def _inputs(self, chunk: Asked) -> dict[str, Any]:
+        return {**self._settings, "options": chunk[1], "prompts": chunk[0]}
+
+    def _kept(self, chunk: Asked, make: Callable[[Asked], np.ndarray]) -> np.ndarray:
+        def frame() -> pl.DataFrame:
+            answers = make(chunk)
+            if answers.shape != tuple(map(len, chunk)) or not np.isfinite(answers).all():
+                raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")
+            return pl.DataFrame({"logprobs": pl.Series(answers, dtype=pl.Array(pl.Float32, answers.shape[1]))})
+
+        return self.store.keep("judge", self._inputs(chunk), frame)["logprobs"].to_numpy()
+
+    def _ask(self, chunk: Asked) -> np.ndarray:
+        if not self.pace.fits(len(chunk[0])):
+            raise OutOfTime
+        with stopped_after(self.pace.left):
+            return self.answers(*chunk)
