@@ -24,7 +24,7 @@ from pipeline.models.tree import shared
 from pipeline.rerank import score
 from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import run
-from pipeline.scoring import examples_of
+from pipeline.scoring import examples_of, shown_to
 
 GIB = 2**30
 HIDDEN = 685  # questions of the hidden test, about
@@ -139,7 +139,7 @@ def readings(config: Config, competition: Competition, questions: int) -> dict[s
             found[name] = Reading.of(once, shares) + Reading.of(query_texts(queries, spec), shares, times)
         else:
             shares = spec.engine != "transformers" and spec.engine_args.get("enable_prefix_caching", True)
-            found[name] = Reading.of(_prompts(queries, catalog, spec), shares, times)
+            found[name] = Reading.of(_prompts(queries, shown_to(competition, spec), spec), shares, times)
     return found
 
 

@@ -243,6 +243,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a judge that there is not": ({"stage": "second"}, {}, "train.judge.stage=second.*no such judge"),
     "weights without weights": ({}, {"weights": "hashed", "engine": "hashed"}, "weights hashed"),
     "nothing to learn from": ({"repeat": 0}, {}, "train.judge.repeat=0"),
+    "labels with examples": ({}, {"shots": 1}, "shots=1"),
     "a retriever that may have learnt": ({"by": "dense"}, {}, "train.judge.by=dense"),
 }
 

@@ -94,6 +94,10 @@ class Judge(Spec):
     dtype: Dtype = "auto"
     max_tokens: int = Field(2048, ge=128)
     chunk: int = Field(64, ge=1)  # prompts scored, and stored, at a time
+    shots: int = Field(0, ge=0)  # examples that stand behind a candidate's name, at most …
+    examples: tuple[str, ...] = (WRITTEN,)  # … from these files in train.csv's layout
+    # tokens of the model's own explanation of the wrong answer, written once, which every prompt then shows; 0: none
+    reasoning: int = Field(0, ge=0)
     engine_args: dict[str, Any] = {}  # vLLM's own (EngineArgs), laid over ours
     # of the engine "server" alone
     url: str | None = Field(None, pattern=r"^https?://")  # of one that runs, e.g. http://host:8000/v1; null: we start one
@@ -111,11 +115,15 @@ class Judge(Spec):
         return self.model_copy(update={"engine": self.worker}) if self.engine == "ray" else self
 
     @model_validator(mode="after")
-    def _asks_no_running_server_to_start_otherwise(self) -> Self:
+    def _asks_engines_for_what_they_can(self) -> Self:
         if (self.url or self.served) and self.engine != "server":
             raise ValueError("url and served are settings of engine=server")
         if self.served and not self.url:
             raise ValueError("served names a model at a url; a server that we start names its own")
+        if self.reasoning and (self.engine not in ("vllm", "transformers") or (self.adapter and self.engine != "vllm")):
+            raise ValueError("reasoning is written by engine=vllm, or by engine=transformers without an adapter")
+        if self.reasoning >= self.max_tokens // 2:
+            raise ValueError("reasoning: less than half of max_tokens, which the question needs")
         if self.url and (self.adapter or self.engine_args):
             raise ValueError("the server at url was started with its own adapter and engine_args; name its adapter by served")
         return self

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,7 @@ from pipeline.store import Store, code
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Asked = tuple[list[str], list[str]]  # prompts, and the options of each
 HEAD = 64  # tokens that a cut prompt keeps of its beginning: the system's turn and the topic
 
@@ -67,16 +69,16 @@ class Chat:
                 remedy="Take an -Instruct model for the judge.",
             )
 
-    def encode(self, prompt: str) -> list[int]:
-        """The token ids of the whole conversation, up to where the answer begins.
+    def encode(self, prompt: str, answer: int = 1) -> list[int]:
+        """The token ids of the whole conversation, up to where the answer of so many tokens begins.
 
         A prompt longer than the model's window loses the middle of its question, never its candidates or its instruction.
         """
         ids = self._ids(self.text(prompt))
-        if len(ids) <= self.max_tokens - 1:
+        if len(ids) <= (room := self.max_tokens - answer):
             return ids
-        log.warning("a prompt of %d tokens is cut to %d", len(ids), self.max_tokens - 1)
-        return ids[:HEAD] + ids[HEAD + 1 - self.max_tokens :]
+        log.warning("a prompt of %d tokens is cut to %d", len(ids), room)
+        return ids[:HEAD] + ids[HEAD - room :]
 
     def text(self, prompt: str) -> str:
         """The conversation as the chat template writes it."""
@@ -180,25 +182,31 @@ class KeptJudge:
                     self.pace.took(len(missing[number][0]), self.pace.budget.clock() - began)
                 began = self.pace.budget.clock()
 
+    def explained(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """The queries with the engine's `reasoning` about each, if the spec wants it; it is written once, and kept.
+
+        Raises as `logprobs` does.
+        """
+        if not (tokens := self.spec.reasoning):
+            return queries
+        asked = [texts.explanation(row) for row in queries.iter_rows(named=True)]
+        inputs = {prompt: {**self._settings, "adapter": None, "tokens": tokens, "prompt": prompt} for prompt in asked}
+        missing = [prompt for prompt, each in inputs.items() if not self.store.holds("reasoning", each)]
+        if missing and not self.pace.fits(0):
+            raise OutOfTime
+        with stopped_after(self.pace.left):
+            parts = self._tried(missing, 0, lambda engine, part: engine.write(part, tokens)) if missing else []
+        written = dict(zip(missing, chain.from_iterable(parts), strict=True))
+        told = {
+            prompt: self.store.keep("reasoning", each, lambda: pl.DataFrame({"reasoning": [written[prompt]]})).item()  # noqa: B023
+            for prompt, each in inputs.items()
+        }
+        return queries.with_columns(reasoning=pl.Series([told[prompt] for prompt in asked]))
+
     def answers(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """What the engine says, nothing kept; one that dies is started anew, and when that dies too, asked for half as much at
         a time."""
-        key = (self._folder, self.spec.model_dump_json())
-        for at_once in (len(prompts), len(prompts), -(-len(prompts) // 2)):
-            try:
-                engine = memory.held(key, lambda: start(self._folder, self.spec))
-                began = self.pace.budget.clock()
-                parts = [engine.logprobs(prompts[at : at + at_once], options) for at in range(0, len(prompts), at_once)]
-                self.pace.took(len(prompts), self.pace.budget.clock() - began)
-                return np.concatenate(parts)
-            except EngineDied as error:
-                memory.drop(key)
-                log.warning("the judge's engine died, asked %d prompts at a time: %s", at_once, error)
-                died = error
-            except BaseException:
-                memory.drop(key)  # it may be in the middle of an answer
-                raise
-        raise died
+        return np.concatenate(self._tried(prompts, len(prompts), lambda engine, part: engine.logprobs(part, options)))
 
     @cached_property
     def _folder(self) -> Path:
@@ -238,3 +246,22 @@ class KeptJudge:
             raise OutOfTime
         with stopped_after(self.pace.left):
             return self.answers(*chunk)
+
+    def _tried(self, prompts: Sequence[str], counted: int, ask: Callable[[Any, Sequence[str]], T]) -> list[T]:
+        """What the engine says to the prompts, in parts; `counted` is what they are to the pace."""
+        key = (self._folder, self.spec.model_dump_json())
+        for at_once in (len(prompts), len(prompts), -(-len(prompts) // 2)):
+            try:
+                engine = memory.held(key, lambda: start(self._folder, self.spec))
+                began = self.pace.budget.clock()
+                parts = [ask(engine, prompts[at : at + at_once]) for at in range(0, len(prompts), at_once)]
+                self.pace.took(counted, self.pace.budget.clock() - began)
+                return parts
+            except EngineDied as error:
+                memory.drop(key)
+                log.warning("the judge's engine died, asked %d prompts at a time: %s", at_once, error)
+                died = error
+            except BaseException:
+                memory.drop(key)  # it may be in the middle of an answer
+                raise
+        raise died

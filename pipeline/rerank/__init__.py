@@ -50,7 +50,7 @@ def rerank(
         for chunk, candidates in chunks:
             told = judge.pace.prompts > 0
             with _as_far_as_it_goes(pace):  # what is kept of the rest costs no time
-                parts.append(score(chunk, catalog, candidates, judge, spec))
+                parts.append(score(judge.explained(chunk), catalog, candidates, judge, spec))
                 left -= chunk.height
                 bar.update(chunk.height)
                 if left and (forecast := judge.pace.forecast(left * each)):
