@@ -1,7 +1,7 @@
 """The folder that `fit` writes and `submit` reads: booster, label statistics, resolved config, scores, versions.
 
 config.yaml  booster.txt (LightGBM's text model)  label_stats.parquet  scores.json  bundle.json, and the examples of labels
-that the retrievers read: a bundle can be moved.
+that the stages read: a bundle can be moved.
 """
 
 from __future__ import annotations
@@ -64,9 +64,10 @@ def save(bundle: Bundle, folder: Path) -> None:
 
 
 def _with_examples(config: Config, folder: Path) -> Config:
-    """The config with its retrievers' examples as files in the bundle's own folder, where they are copied to."""
+    """The config with its stages' examples as files in the bundle's own folder, where they are copied to."""
     names: dict[str, str] = {}
-    for reference in sorted({each for spec in config.retrieve.values() for each in getattr(spec, "examples", ())}):
+    stages = {**config.retrieve, **config.rerank}
+    for reference in sorted({each for spec in stages.values() for each in getattr(spec, "examples", ())}):
         names[reference] = f"examples{len(names)}.csv"
         source, copy = shipped(reference), folder / names[reference]
         shutil.copy(source, copy)
@@ -76,13 +77,16 @@ def _with_examples(config: Config, folder: Path) -> Config:
 
 
 def _renamed(config: Config, names: Mapping[str, str]) -> Config:
-    retrieve = {
-        stage: spec
-        if isinstance(spec, Bm25)
-        else spec.model_copy(update={"examples": tuple(names.get(each, each) for each in spec.examples)})
-        for stage, spec in config.retrieve.items()
+    rooms = {
+        room: {
+            stage: spec
+            if isinstance(spec, Bm25)
+            else spec.model_copy(update={"examples": tuple(names.get(each, each) for each in spec.examples)})
+            for stage, spec in stages.items()
+        }
+        for room, stages in (("retrieve", config.retrieve), ("rerank", config.rerank))
     }
-    return config.model_copy(update={"retrieve": retrieve})
+    return config.model_copy(update=rooms)
 
 
 def movable(config: Config, folder: Path) -> Config:

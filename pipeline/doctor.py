@@ -80,7 +80,12 @@ def _engine(spec: Listwise | Pointwise) -> str:
         return "a weightless stand-in, as the config says"
     if spec.url:
         return f"a vLLM server at {spec.url}"
-    return _model(spec, "vllm" if spec.engine in ("vllm", "server") else "transformers")
+    model = _model(spec, "vllm" if spec.own.engine in ("vllm", "server") else "transformers")
+    if spec.engine != "ray":
+        return model
+    if importlib.util.find_spec("ray") is None:
+        return "CANNOT RUN: ray is not installed (pip install '.[ray]')"
+    return f"{model}, by {spec.workers} workers of Ray on {os.environ.get('RAY_ADDRESS', 'this machine')}"
 
 
 def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:

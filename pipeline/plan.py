@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import polars as pl
 
 from pipeline import prompts
@@ -19,12 +18,13 @@ from pipeline.config import Config, Dense, Listwise, Pointwise
 from pipeline.data import Competition, queries_of
 from pipeline.errors import InputError
 from pipeline.models import sources
+from pipeline.models.judge import Reader
 from pipeline.models.shape import shape
 from pipeline.models.tree import shared
 from pipeline.rerank import score
 from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import run
-from pipeline.scoring import examples_of
+from pipeline.scoring import examples_of, shown_to
 
 GIB = 2**30
 HIDDEN = 685  # questions of the hidden test, about
@@ -96,17 +96,6 @@ class Reading:
         return Reading(self.texts + other.texts, self.tokens + other.tokens, self.computed + other.computed)
 
 
-class _Reader:
-    """A judge that answers nothing, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
-        self.asked += prompts
-        return np.zeros((len(prompts), len(options)), dtype=np.float32)
-
-
 @dataclass(frozen=True)
 class Need:
     """What a stage wants of a machine: bytes a device, of which there is `room`, and seconds."""
@@ -127,7 +116,11 @@ Model = Dense | Listwise | Pointwise
 def models(config: Config) -> dict[str, Model]:
     """The stages that hold weights."""
     stages = {**config.retrieve, **config.rerank}
-    return {name: spec for name, spec in stages.items() if isinstance(spec, Model) and spec.weights != sources.HASHED}
+    return {
+        name: spec if isinstance(spec, Dense) else spec.own
+        for name, spec in stages.items()
+        if isinstance(spec, Model) and spec.weights != sources.HASHED
+    }
 
 
 def readings(config: Config, competition: Competition, questions: int) -> dict[str, Reading]:
@@ -146,16 +139,16 @@ def readings(config: Config, competition: Competition, questions: int) -> dict[s
             found[name] = Reading.of(once, shares) + Reading.of(query_texts(queries, spec), shares, times)
         else:
             shares = spec.engine != "transformers" and spec.engine_args.get("enable_prefix_caching", True)
-            found[name] = Reading.of(_prompts(queries, catalog, spec), shares, times)
+            found[name] = Reading.of(_prompts(queries, shown_to(competition, spec), spec), shares, times)
     return found
 
 
 def _prompts(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Listwise | Pointwise) -> list[str]:
     labels = catalog.sample(min(spec.depth, catalog.height), seed=0)
     pool = run(queries.join(labels, how="cross").with_columns(score=0.0))
-    reader = _Reader()
+    reader = Reader()
     score(queries, catalog, pool, reader, spec)
-    return [f"{prompts.JUDGE_SYSTEM}\n{each}" for each in reader.asked]
+    return [f"{prompts.JUDGE_SYSTEM}\n{each}" for asked, _ in reader.asked for each in asked]
 
 
 def need(name: str, spec: Model, reading: Reading, machine: Machine) -> Need:

@@ -61,12 +61,26 @@ def seed_text(text: str) -> str:
 
 def _question(query: Mapping[str, str]) -> str:
     """What every prompt of a question opens with, so that an engine with prefix caching reads it once."""
+    reasoning = query.get("reasoning")
     return (
         f"Topic: {tidy(query['subject'])} - {tidy(query['construct'])}\n"
         f"Question: {tidy(query['question'])}\n"
         f"Correct answer: {tidy(query['correct'])}\n"
         f"A pupil's wrong answer: {tidy(query['wrong'])}\n"
+    ) + (f"What may have led to it: {tidy(reasoning)}\n" if reasoning else "")
+
+
+def explanation(query: Mapping[str, str]) -> str:
+    """Asks what led to the wrong answer, before any candidate is named."""
+    return (
+        f"{_question(query)}\nExplain in one or two sentences which mistake in the pupil's thinking leads to this wrong answer."
     )
+
+
+def candidate(label: str, shots: Sequence[Mapping[str, str]]) -> str:
+    """A label with examples of it behind its name, on one line: a list has a line for each."""
+    told = (f'asked "{shot["question"]}", a pupil answers {shot["wrong"]} instead of {shot["correct"]}' for shot in shots)
+    return tidy(f"{label} (for example: {'; '.join(told)})") if shots else label
 
 
 def listwise(query: Mapping[str, str], labels: Sequence[str], none: bool = False) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from pipeline import prompts
 from pipeline.budget import LEAST, Budget, OutOfTime, Pace, stopped_after
-from pipeline.config import Bm25, Config, Dense, Tfidf
+from pipeline.config import Bm25, Config, Dense, Judge, Tfidf
 from pipeline.data import Competition, read_examples
 from pipeline.errors import InputError
 from pipeline.models import sources
@@ -54,11 +55,22 @@ class Scored:
         return frame
 
 
-def examples_of(competition: Competition, spec: Bm25 | Tfidf | Dense) -> pl.DataFrame:
-    """The retriever's EXAMPLES; none that counts reads like a question of the competition, whose labels it is not to know."""
+def examples_of(competition: Competition, spec: Bm25 | Tfidf | Dense | Judge) -> pl.DataFrame:
+    """The stage's EXAMPLES; none that counts reads like a question of the competition, whose labels it is not to know."""
     asked = [competition.test] if competition.train is None else [competition.test, competition.train]
     files = [sources.shipped(file) for file in (() if isinstance(spec, Bm25) else spec.examples)]
     return read_examples(files, competition.catalog, pl.concat(asked))
+
+
+def shown_to(competition: Competition, spec: Judge) -> pl.DataFrame:
+    """The CATALOG as a judge reads it: each label with its first `shots` examples."""
+    if not spec.shots:
+        return competition.catalog
+    shots: dict[int, list[dict[str, str]]] = {}
+    for row in examples_of(competition, spec).filter("counts").iter_rows(named=True):
+        shots.setdefault(row["label_id"], []).append(row)
+    told = [prompts.candidate(label, shots.get(i, [])[: spec.shots]) for i, label in competition.catalog.iter_rows()]
+    return competition.catalog.with_columns(label=pl.Series(told))
 
 
 def pooled(
@@ -124,7 +136,7 @@ def reranked(
         to_come -= judged.height * prompts_of(spec)
         if judged.height:
             pace = Pace(budget, name, to_come) if budget else None
-            run = done.timed(name, store, rerank, judged, competition.catalog, done.pool, spec, store, pace)
+            run = done.timed(name, store, rerank, judged, shown_to(competition, spec), done.pool, spec, store, pace)
             done.runs[name] = run
             if run.height:
                 done.stages[name] = stack(run, done.pool)

@@ -108,12 +108,15 @@ class Store:
     made: int = 0
     found: int = 0
 
+    def holds(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether `keep` would find the frame."""
+        path = self._path(name, inputs)
+        return path.with_suffix(".json").is_file() and path.is_file()
+
     def keep(self, name: str, inputs: Mapping[str, Any], make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """The frame that `make` gives for `inputs`, made once. `inputs` must name all that the frame depends on."""
-        key = digest(inputs)
-        path = self.folder / name / f"{key[:32]}.parquet"
-        sidecar = path.with_suffix(".json")
-        if sidecar.is_file() and path.is_file():
+        path = self._path(name, inputs)
+        if self.holds(name, inputs):
             self.found += 1
             return pl.read_parquet(path)
         began = time.monotonic()
@@ -122,7 +125,10 @@ class Store:
         with replacing(path) as file:
             frame.write_parquet(file)
         record = {"name": name, "inputs": inputs, "versions": versions(), "seconds": seconds, "rows": frame.height}
-        with replacing(sidecar) as file:
+        with replacing(path.with_suffix(".json")) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False).encode())
         self.made += 1
         return frame
+
+    def _path(self, name: str, inputs: Mapping[str, Any]) -> Path:
+        return self.folder / name / f"{digest(inputs)[:32]}.parquet"

@@ -26,7 +26,7 @@ STATS = pl.DataFrame([(1, "Ratio", "Simplify", 3), (2, "Größe", "Compare", 1)]
 
 @pytest.fixture
 def fitted() -> Bundle:
-    config = settings(overrides=["name=some", "blend.rounds=3", "blend.min_rows=1", "rerank.judge=null"])
+    config = settings(overrides=["name=some", "blend.rounds=3", "blend.min_rows=1"])
     assert config.blend
     booster, shift = blend.fit(FEATURES, QREL_ROWS, config.blend), Shift(1.5, -0.25, 0.65)
     return Bundle(config, booster, STATS, shift, [{"stage": "blend", "map@25": 0.5}], ["abc"])
@@ -49,9 +49,11 @@ def test_a_bundle_comes_back_as_it_was_and_ranks_the_same(fitted: Bundle, saved:
     assert run["score"].n_unique() > 1
 
 
-def test_the_examples_that_retrievers_read_move_with_the_bundle(fitted: Bundle, saved: Path) -> None:
-    spec = load(saved.rename(saved.with_name("elsewhere"))).config.retrieve["lexical"]
+def test_the_examples_that_stages_read_move_with_the_bundle(fitted: Bundle, saved: Path) -> None:
+    config = load(saved.rename(saved.with_name("elsewhere"))).config
+    spec = config.retrieve["lexical"]
     (file,) = spec.examples
+    assert config.rerank["judge"].examples == (file,)
     assert Path(file) == saved.with_name("elsewhere") / "examples0.csv"
     written = Path(__file__).parents[1] / WRITTEN
     assert Path(file).read_bytes() == written.read_bytes()

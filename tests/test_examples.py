@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,15 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from pipeline import scoring
-from pipeline.config import Config, Dense, Examples, Tfidf, load
+from pipeline.config import Config, Dense, Examples, Listwise, Pointwise, Tfidf, load
 from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, label_hash, labels_of, queries_of, read_examples
 from pipeline.metrics import per_query
+from pipeline.models.judge import Reader
+from pipeline.prompts import tidy
+from pipeline.rerank import score
 from pipeline.retrieve import retrieve
 from pipeline.retrieve.prototypes import prototypes
+from pipeline.runs import run
 from pipeline.sample import opened
 from pipeline.schema import CATALOG, EXAMPLES, check
 from pipeline.store import Store
@@ -128,3 +133,29 @@ def test_a_default_config_names_examples_that_are_there() -> None:
     for spec in Config().retrieve.values():
         for file in getattr(spec, "examples", ()):
             assert (Path(__file__).parents[1] / file).is_file()
+
+
+@pytest.mark.parametrize("kind", [Listwise, Pointwise])
+def test_a_candidate_shows_so_many_of_its_examples_behind_its_name(
+    kind: type[Listwise | Pointwise], competition: Competition, write: Callable[..., Path]
+) -> None:
+    catalog = competition.catalog
+    known, bare = catalog["label_id"][:2]
+    spec = kind(depth=2, shots=2, examples=(str(write(*[known] * 3)),))
+    queries = queries_of(competition.test).head(1)
+    pool = run(queries.select("query_id").join(catalog.select("label_id").head(2), how="cross").with_columns(score=0.0))
+    reader = Reader()
+    score(queries, scoring.shown_to(competition, spec), pool, reader, spec)
+    (asked,) = ["\n".join(prompts) for prompts, _ in reader.asked]
+    shot = f'asked "What is {known}?", a pupil answers b{known} instead of'
+    assert asked.count(shot) == 2
+    names = {i: tidy(label) for i, label in catalog.iter_rows()}
+    assert f"{names[known]} (for example: {shot}" in asked
+    assert re.search(rf"{re.escape(names[bare])}$", asked, re.MULTILINE), "nothing stands behind a name without examples"
+
+
+def test_a_judge_is_not_shown_the_competition_s_own_questions(competition: Competition, write: Callable[..., Path]) -> None:
+    asked = competition.test["question"][0].replace("{", "{{").replace("}", "}}")
+    spec = Listwise(shots=1, examples=(str(write(competition.catalog["label_id"][0], text=asked)),))
+    assert scoring.shown_to(competition, spec).equals(competition.catalog)
+    assert scoring.shown_to(competition, Listwise()) is competition.catalog

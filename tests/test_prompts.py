@@ -27,6 +27,9 @@ TEXTS = {
     "listwise": prompts.listwise(QUERY, LABELS),
     "listwise_none": prompts.listwise(QUERY, LABELS, none=True),
     "pointwise": prompts.pointwise(QUERY, LABELS[0]),
+    "candidate": prompts.candidate(LABELS[0], [QUERY, QUERY | {"wrong": "2"}]),
+    "explanation": prompts.explanation(QUERY),
+    "pointwise_explained": prompts.pointwise(QUERY | {"reasoning": "Adds tops\nand bottoms."}, LABELS[0]),
     "probe": prompts.probe("B"),
 }
 

@@ -230,6 +230,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "weights without weights": ({}, {"weights": "hashed", "engine": "hashed"}, "weights hashed"),
     "nothing to learn from": ({"repeat": 0}, {}, "train.judge.repeat=0"),
     "a retriever that there is not": ({"by": ["sense"]}, {}, "train.judge.by=sense"),
+    "labels with examples": ({}, {"shots": 1}, "shots=1"),
 }
 
 

@@ -1,18 +1,25 @@
-"""The reference engine: each prompt's answer is its own, and an adapter's answers are PEFT's."""
+"""The reference engine: each prompt's answer is its own, an adapter's answers are PEFT's, and what it writes."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+from pydantic import ValidationError
 
-from pipeline.config import Listwise
+from pipeline.config import Listwise, Pointwise
 from pipeline.errors import InputError
 from pipeline.models import memory
 from pipeline.models.judge import KeptJudge
 from pipeline.models.transformers_engine import TransformersJudge
+from pipeline.prompts import tidy
+from pipeline.rerank import rerank
+from pipeline.runs import run
+from pipeline.schema import CATALOG, QUERIES
 from pipeline.store import Store
 
 torch = pytest.importorskip("torch", reason="the models' packages are not installed")
@@ -74,3 +81,44 @@ def test_answers_that_are_kept_of_one_adapter_are_not_given_for_another(tiny_cha
         KeptJudge(spec, store).logprobs(PROMPTS, LETTERS)
     memory.release()
     assert (store.made, store.found) == (2, 1)
+
+
+def test_what_it_writes_does_not_depend_on_the_prompts_beside_it_and_is_the_likeliest(tiny_chat: Path) -> None:
+    asked, tokens = judge(tiny_chat), 6
+    written = asked.write(PROMPTS, tokens)
+    end = asked.chat.tokenizer.eos_token_id
+    for prompt, text in zip(PROMPTS, written, strict=True):
+        ids = asked.chat.encode(prompt)
+        for _ in range(tokens):
+            with torch.inference_mode():
+                ids.append(int(asked.model(torch.tensor([ids])).logits[0, -1].argmax()))
+            if ids[-1] == end:
+                break
+        assert text == asked.chat.tokenizer.decode(ids[len(asked.chat.encode(prompt)) :], skip_special_tokens=True)
+    assert len(set(written)) > 1
+
+
+def test_an_explanation_is_written_once_an_answer_and_stands_in_its_prompts(tiny_judge: Path, tmp_path: Path) -> None:
+    catalog = pl.DataFrame({"label_id": [1, 2, 3], "label": ["one", "two", "three"]}, schema=CATALOG.columns)
+    row = dict.fromkeys(QUERIES.columns, "a word")
+    queries = pl.DataFrame([row | {"query_id": f"{i}_A", "question_id": str(i), "wrong": f"{i}"} for i in range(3)])
+    pool = run(queries.select("query_id").join(catalog.select("label_id"), how="cross").with_columns(score=0.0))
+    store = Store(tmp_path)
+    for depth in (2, 3):
+        settings = {"engine": "transformers", "weights": str(tiny_judge), "dtype": "float32"}
+        rerank(queries, catalog, pool, Pointwise(**settings, depth=depth, reasoning=5), store)
+    memory.release()
+    written = [pl.read_parquet(file).item() for file in (tmp_path / "reasoning").glob("*.parquet")]
+    assert len(written) == 3 and all(written)
+    asked = [json.loads(file.read_text())["inputs"]["prompts"] for file in (tmp_path / "judge").glob("*.json")]
+    prompts = {prompt for each in asked for prompt in each}
+    assert len(prompts) == 9
+    assert all(sum(f"What may have led to it: {tidy(text)}\n" in prompt for text in written) == 1 for prompt in prompts)
+
+
+@pytest.mark.parametrize("settings", [{"engine": "server"}, {"engine": "ray"}, {"engine": "transformers", "adapter": "one"}])
+def test_explanations_are_refused_where_the_weights_alone_cannot_write_them(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="reasoning is written by engine=vllm"):
+        Listwise(**settings, reasoning=50)
+    with pytest.raises(ValidationError, match="half of max_tokens"):
+        Listwise(max_tokens=128, reasoning=64)

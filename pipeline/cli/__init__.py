@@ -38,6 +38,7 @@ MODELS = (
     "peft",
     "datasets",
     "openai",
+    "ray",
 )
 
 
@@ -65,11 +66,12 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in MODELS:
             raise
+        extra = "'.[ray]'" if error.name == "ray" else "'.[cpu]', or '.[gpu]'"
         fault = InputError(
             "this installation",
             found=f"no package {error.name}",
             wanted="what the models run on",
-            remedy="Install this project's extra: pip install '.[cpu]', or '.[gpu]'. `eedi doctor` says what is here.",
+            remedy=f"Install this project's extra: pip install {extra}. `eedi doctor` says what is here.",
         )
         print(f"error: {fault}", file=sys.stderr)
         sys.exit(2)

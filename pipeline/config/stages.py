@@ -76,6 +76,8 @@ class Dense(Examples):
     template: Template = "one-word"
     instruction: str = ""  # what stands before every query, for models that were trained with one
     notes: str | None = None  # a CSV of MisconceptionId and Note, which is read behind the label's name
+    workers: int = Field(0, ge=0)  # on a Ray cluster; 0: the model is in this process
+    ray_args: dict[str, Any] = {}  # Ray's own for each worker, e.g. {num_gpus: 1}
     dtype: Dtype = "auto"
     batch_tokens: int = Field(4096, ge=16)  # computed at a time
     max_tokens: int = Field(512, ge=16)
@@ -86,25 +88,42 @@ class Dense(Examples):
 class Judge(Spec):
     """What the two kinds of reranker share."""
 
-    engine: Literal["vllm", "server", "transformers", "hashed"] = "vllm"
+    engine: Literal["vllm", "server", "transformers", "ray", "hashed"] = "vllm"
     weights: str = QWEN
     adapter: str | None = None  # a PEFT folder that was trained on these weights
     dtype: Dtype = "auto"
     max_tokens: int = Field(2048, ge=128)
     chunk: int = Field(64, ge=1)  # prompts scored, and stored, at a time
+    shots: int = Field(0, ge=0)  # examples that stand behind a candidate's name, at most …
+    examples: tuple[str, ...] = (WRITTEN,)  # … from these files in train.csv's layout
+    # tokens of the model's own explanation of the wrong answer, written once, which every prompt then shows; 0: none
+    reasoning: int = Field(0, ge=0)
     engine_args: dict[str, Any] = {}  # vLLM's own (EngineArgs), laid over ours
     # of the engine "server" alone
     url: str | None = Field(None, pattern=r"^https?://")  # of one that runs, e.g. http://host:8000/v1; null: we start one
     served: str | None = None  # the model's or the adapter's name there; null: as `weights` says
     timeout: float = Field(120, gt=0)  # seconds for one answer
     concurrent: int = Field(16, ge=1)  # requests at a time
+    # of the engine "ray" alone
+    worker: Literal["vllm", "transformers"] = "vllm"  # the engine that each worker runs
+    workers: int = Field(2, ge=1)
+    ray_args: dict[str, Any] = {}  # Ray's own for each worker, e.g. {num_gpus: 2}
+
+    @property
+    def own(self) -> Self:
+        """What reads the prompts in the end: the spec of a worker where Ray has them."""
+        return self.model_copy(update={"engine": self.worker}) if self.engine == "ray" else self
 
     @model_validator(mode="after")
-    def _asks_no_running_server_to_start_otherwise(self) -> Self:
+    def _asks_engines_for_what_they_can(self) -> Self:
         if (self.url or self.served) and self.engine != "server":
             raise ValueError("url and served are settings of engine=server")
         if self.served and not self.url:
             raise ValueError("served names a model at a url; a server that we start names its own")
+        if self.reasoning and (self.engine not in ("vllm", "transformers") or (self.adapter and self.engine != "vllm")):
+            raise ValueError("reasoning is written by engine=vllm, or by engine=transformers without an adapter")
+        if self.reasoning >= self.max_tokens // 2:
+            raise ValueError("reasoning: less than half of max_tokens, which the question needs")
         if self.url and (self.adapter or self.engine_args):
             raise ValueError("the server at url was started with its own adapter and engine_args; name its adapter by served")
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 # token is then the template's line end.
 PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
+AT_ONCE = 512  # texts that a worker of Ray is given: those of a question stand together and share their beginning
 RECORD = "training.json"  # what `eedi train` leaves beside the weights
 
 Kind = Literal["query", "label"]
@@ -104,7 +106,7 @@ def recorded(folder: Path) -> set[str]:
 
 
 # settings that are told otherwise, or that no vector hangs on
-APART = {"weights", "adapter", "examples", "name_share", "batch_tokens", "spread", "top_k"}
+APART = {"weights", "adapter", "examples", "name_share", "batch_tokens", "spread", "workers", "ray_args", "top_k"}
 
 
 class KeptEncoder:
@@ -131,9 +133,29 @@ class KeptEncoder:
         return self.store.keep(f"vectors-{kind}", inputs, lambda: self._make(folder, texts, kind))["vector"].to_numpy()
 
     def _make(self, folder: Path, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
-        encoder = memory.held(
-            (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
-        )
         log.info("encoding %d %s texts", len(texts), kind)
-        vectors = encoder.encode(texts, kind)
+        if self.spec.workers:
+            vectors = self._spread(texts, kind)
+        else:
+            encoder = memory.held(
+                (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
+            )
+            vectors = encoder.encode(texts, kind)
         return pl.DataFrame({"vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))})
+
+    def _spread(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        from pipeline.models.ray_pool import spread
+
+        memory.release()  # the workers may be on this machine's GPU
+        # this machine chooses the number format, because what is kept says that it did
+        spec = self.spec.model_copy(update={"dtype": dtype_of(self.spec.dtype)})
+        tasks = [[list(texts[at : at + AT_ONCE])] for at in range(0, len(texts), AT_ONCE)]
+        parts = dict(
+            spread(
+                lambda: partial(SentenceEncoder(load(sources.resolve(spec.weights), spec), spec).encode, kind=kind),
+                tasks,
+                spec.workers,
+                spec.ray_args,
+            )
+        )
+        return np.concatenate([parts[number] for number in range(len(tasks))])

@@ -7,13 +7,15 @@ token. The engines differ in how they run the model; `chat` and `option_ids` are
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
+from tqdm.auto import tqdm
 
 from pipeline import prompts as texts
 from pipeline.budget import Budget, OutOfTime, Pace, stopped_after
@@ -26,6 +28,8 @@ from pipeline.store import Store, code
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+Asked = tuple[list[str], list[str]]  # prompts, and the options of each
 HEAD = 64  # tokens that a cut prompt keeps of its beginning: the system's turn and the topic
 
 
@@ -35,6 +39,18 @@ class Judge(Protocol):
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         """(n, n_options) float32: natural log-probability of each option, given that the answer begins with one of them."""
         ...
+
+
+class Reader:
+    """A judge that answers nothing, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+
+    def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
+        """(n, n_options) zeros."""
+        self.asked.append((list(prompts), list(options)))
+        return np.zeros((len(prompts), len(options)), dtype=np.float32)
 
 
 class Chat:
@@ -53,16 +69,16 @@ class Chat:
                 remedy="Take an -Instruct model for the judge.",
             )
 
-    def encode(self, prompt: str) -> list[int]:
-        """The token ids of the whole conversation, up to where the answer begins.
+    def encode(self, prompt: str, answer: int = 1) -> list[int]:
+        """The token ids of the whole conversation, up to where the answer of so many tokens begins.
 
         A prompt longer than the model's window loses the middle of its question, never its candidates or its instruction.
         """
         ids = self._ids(self.text(prompt))
-        if len(ids) <= self.max_tokens - 1:
+        if len(ids) <= (room := self.max_tokens - answer):
             return ids
-        log.warning("a prompt of %d tokens is cut to %d", len(ids), self.max_tokens - 1)
-        return ids[:HEAD] + ids[HEAD + 1 - self.max_tokens :]
+        log.warning("a prompt of %d tokens is cut to %d", len(ids), room)
+        return ids[:HEAD] + ids[HEAD - room :]
 
     def text(self, prompt: str) -> str:
         """The conversation as the chat template writes it."""
@@ -142,12 +158,61 @@ class KeptJudge:
         lived to answer."""
         if self.spec.engine == "hashed":
             return HashedJudge().logprobs(prompts, options)
-        parts = []
-        for at in range(0, len(prompts), self.spec.chunk):
-            chunk = list(prompts[at : at + self.spec.chunk])
-            inputs = {**self._settings, "options": list(options), "prompts": chunk}
-            parts.append(self.store.keep("judge", inputs, lambda: self._ask(chunk, options))["logprobs"].to_numpy())  # noqa: B023
+        if self.spec.engine == "ray":
+            self.fill([(list(prompts), list(options))])
+        parts = [self._kept(chunk, self._ask) for chunk in self._chunks(prompts, options)]
         return np.concatenate(parts) if parts else np.empty((0, len(options)), np.float32)
+
+    def fill(self, asked: Sequence[Asked]) -> None:
+        """Have the workers of Ray answer what is missing of all that will be asked, each chunk kept as soon as it is there.
+
+        Raises as `logprobs` does.
+        """
+        from pipeline.models.ray_pool import spread
+
+        chunks = [chunk for each in asked for chunk in self._chunks(*each)]
+        missing = [chunk for chunk in chunks if not self.store.holds("judge", self._inputs(chunk))]
+        if not missing:
+            return
+        if not self.pace.fits(0):
+            raise OutOfTime
+        memory.release()  # the workers may be on this machine's GPU
+        # this machine chooses the number format, because what is kept says that it did
+        spec = self.spec.own.model_copy(update={"dtype": dtype_of(self.spec.dtype)})
+        began = None
+        with stopped_after(self.pace.left):
+            found = spread(lambda: KeptJudge(spec, Store()).answers, missing, self.spec.workers, self.spec.ray_args)
+            for number, answers in tqdm(found, total=len(missing), unit="chunk", desc="judge", disable=None):
+                self._kept(missing[number], lambda _: answers)  # noqa: B023
+                if began:
+                    self.pace.took(len(missing[number][0]), self.pace.budget.clock() - began)
+                began = self.pace.budget.clock()
+
+    def explained(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """The queries with the engine's `reasoning` about each, if the spec wants it; it is written once, and kept.
+
+        Raises as `logprobs` does.
+        """
+        if not (tokens := self.spec.reasoning):
+            return queries
+        asked = [texts.explanation(row) for row in queries.iter_rows(named=True)]
+        inputs = {prompt: {**self._settings, "adapter": None, "tokens": tokens, "prompt": prompt} for prompt in asked}
+        missing = [prompt for prompt, each in inputs.items() if not self.store.holds("reasoning", each)]
+        if missing and not self.pace.fits(0):
+            raise OutOfTime
+        with stopped_after(self.pace.left):
+            parts = self._tried(missing, 0, lambda engine, part: engine.write(part, tokens)) if missing else []
+        written = dict(zip(missing, chain.from_iterable(parts), strict=True))
+        told = {
+            prompt: self.store.keep("reasoning", each, lambda: pl.DataFrame({"reasoning": [written[prompt]]})).item()  # noqa: B023
+            for prompt, each in inputs.items()
+        }
+        return queries.with_columns(reasoning=pl.Series([told[prompt] for prompt in asked]))
+
+    def answers(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
+        """What the engine says, nothing kept; one that dies is started anew, and when that dies too, asked for half as much at
+        a time."""
+        return np.concatenate(self._tried(prompts, len(prompts), lambda engine, part: engine.logprobs(part, options)))
 
     @cached_property
     def _folder(self) -> Path:
@@ -160,31 +225,44 @@ class KeptJudge:
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(self._folder),
             "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
-            **self.spec.model_dump(include={"engine", "engine_args", "url", "served"}),
+            **self.spec.own.model_dump(include={"engine", "engine_args", "url", "served"}),
             "dtype": dtype_of(self.spec.dtype),
             "max_tokens": self.spec.max_tokens,
             "system": texts.JUDGE_SYSTEM,
         }
 
-    def _ask(self, prompts: list[str], options: Sequence[str]) -> pl.DataFrame:
-        if not self.pace.fits(len(prompts)):
+    def _chunks(self, prompts: Sequence[str], options: Sequence[str]) -> Iterator[Asked]:
+        for at in range(0, len(prompts), self.spec.chunk):
+            yield list(prompts[at : at + self.spec.chunk]), list(options)
+
+    def _inputs(self, chunk: Asked) -> dict[str, Any]:
+        return {**self._settings, "options": chunk[1], "prompts": chunk[0]}
+
+    def _kept(self, chunk: Asked, make: Callable[[Asked], np.ndarray]) -> np.ndarray:
+        def frame() -> pl.DataFrame:
+            answers = make(chunk)
+            if answers.shape != tuple(map(len, chunk)) or not np.isfinite(answers).all():
+                raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")
+            return pl.DataFrame({"logprobs": pl.Series(answers, dtype=pl.Array(pl.Float32, answers.shape[1]))})
+
+        return self.store.keep("judge", self._inputs(chunk), frame)["logprobs"].to_numpy()
+
+    def _ask(self, chunk: Asked) -> np.ndarray:
+        if not self.pace.fits(len(chunk[0])):
             raise OutOfTime
         with stopped_after(self.pace.left):
-            answers = self._answers(prompts, options)
-        if answers.shape != (len(prompts), len(options)) or not np.isfinite(answers).all():
-            raise RuntimeError(f"the engine {self.spec.engine} did not return a number for every option of every prompt")
-        return pl.DataFrame({"logprobs": pl.Series(answers, dtype=pl.Array(pl.Float32, len(options)))})
+            return self.answers(*chunk)
 
-    def _answers(self, prompts: list[str], options: Sequence[str]) -> np.ndarray:
-        """What the engine says; one that dies is started anew, and when that dies too, asked for half as much at a time."""
+    def _tried(self, prompts: Sequence[str], counted: int, ask: Callable[[Any, Sequence[str]], T]) -> list[T]:
+        """What the engine says to the prompts, in parts; `counted` is what they are to the pace."""
         key = (self._folder, self.spec.model_dump_json())
         for at_once in (len(prompts), len(prompts), -(-len(prompts) // 2)):
             try:
                 engine = memory.held(key, lambda: start(self._folder, self.spec))
                 began = self.pace.budget.clock()
-                parts = [engine.logprobs(prompts[at : at + at_once], options) for at in range(0, len(prompts), at_once)]
-                self.pace.took(len(prompts), self.pace.budget.clock() - began)
-                return np.concatenate(parts)
+                parts = [ask(engine, prompts[at : at + at_once]) for at in range(0, len(prompts), at_once)]
+                self.pace.took(counted, self.pace.budget.clock() - began)
+                return parts
             except EngineDied as error:
                 memory.drop(key)
                 log.warning("the judge's engine died, asked %d prompts at a time: %s", at_once, error)

@@ -43,21 +43,30 @@ class VllmJudge:
         """See `Judge`. Raises `EngineDied` when the process does not answer."""
         return vllm_reading.logprobs(self._ask, self._reading, self.chat, prompts, options)
 
+    def write(self, prompts: Sequence[str], tokens: int) -> list[str]:
+        """The likeliest answer of the weights alone to each prompt, so many tokens at the most. Raises as `logprobs` does."""
+        written: list[str] = self._told({"prompts": [self.chat.encode(prompt, tokens) for prompt in prompts], "tokens": tokens})
+        return written
+
     def close(self) -> None:
         """End the process."""
         self._child.close()
 
     def _ask(self, prompts: list[list[int]], sampling: Mapping[str, Any]) -> list[Mapping[int, float]]:
+        answers = self._told({"prompts": prompts, "sampling": sampling})
+        return [{int(token): value for token, value in answer.items()} for answer in answers]
+
+    def _told(self, request: Mapping[str, Any]) -> Any:
         stdin = self._child.process.stdin
         assert stdin
         try:
-            stdin.write(json.dumps({"prompts": prompts, "sampling": sampling}) + "\n")
+            stdin.write(json.dumps(request) + "\n")
             stdin.flush()
         except BrokenPipeError:
             raise self._child.died() from None
         told = self._read()
         self.computed += told["computed"]
-        return [{int(token): value for token, value in answer.items()} for answer in told["answers"]]
+        return told["answers"]
 
     def _read(self) -> Any:
         assert self._child.process.stdout

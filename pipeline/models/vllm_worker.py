@@ -27,7 +27,12 @@ def serve(arguments: dict[str, Any], adapter: str | None) -> None:
     print(json.dumps({"seconds": time.monotonic() - began}), file=out, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        answers, computed = ask(engine, request["prompts"], request["sampling"], laid_on)
+        computed = 0
+        answers: list[Any]
+        if "tokens" in request:
+            answers = write(engine, request["prompts"], request["tokens"])
+        else:
+            answers, computed = ask(engine, request["prompts"], request["sampling"], laid_on)
         print(json.dumps({"answers": answers, "computed": computed}), file=out, flush=True)
 
 
@@ -40,6 +45,15 @@ def ask(engine: Any, prompts: list[list[int]], sampling: dict[str, Any], adapter
     outputs = engine.generate([{"prompt_token_ids": ids} for ids in prompts], once, lora_request=adapter, use_tqdm=False)
     answers = [{token: one.logprob for token, one in output.outputs[0].logprobs[0].items()} for output in outputs]
     return answers, sum(len(output.prompt_token_ids) - (output.num_cached_tokens or 0) for output in outputs)
+
+
+def write(engine: Any, prompts: list[list[int]], tokens: int) -> list[str]:
+    """The likeliest text behind each prompt, by the weights alone."""
+    from vllm import SamplingParams
+
+    greedy = SamplingParams(max_tokens=tokens, temperature=0.0)
+    outputs = engine.generate([{"prompt_token_ids": ids} for ids in prompts], greedy, use_tqdm=False)
+    return [output.outputs[0].text for output in outputs]
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import polars as pl
 from tqdm.auto import tqdm
 
 from pipeline.budget import OutOfTime, Pace
 from pipeline.config import Listwise, Pointwise
-from pipeline.models.judge import Judge, KeptJudge
+from pipeline.models.judge import Judge, KeptJudge, Reader
 from pipeline.rerank import listwise, pointwise
 from pipeline.runs import DECIMALS, ranked, run
 from pipeline.schema import RUN
@@ -37,24 +38,24 @@ def rerank(
     """
     judge, parts = KeptJudge(spec, store, pace), [pl.DataFrame(schema=RUN.columns)]
     each, left = prompts_of(spec), queries.height
+    chunks = [(chunk, pool.join(chunk, on="query_id", how="semi")) for chunk in _chunks(queries, max(1, spec.chunk // each))]
+    if spec.engine == "ray":
+        with _as_far_as_it_goes(pace):
+            reader = Reader()
+            for chunk, candidates in chunks:
+                score(chunk, catalog, candidates, reader, spec)
+            judge.fill(reader.asked)
     with tqdm(total=left, unit="answer", desc="judge", disable=None) as bar:
-        for chunk in _chunks(queries, max(1, spec.chunk // each)):
-            candidates, told = pool.join(chunk, on="query_id", how="semi"), judge.pace.prompts > 0
-            try:
-                parts.append(score(chunk, catalog, candidates, judge, spec))
-            except OutOfTime:
-                continue  # what is kept of the rest costs no time
-            except Exception as error:
-                if pace is None:
-                    raise
-                pace.budget.lose(pace.name, error)
-                continue
-            left -= chunk.height
-            bar.update(chunk.height)
-            if left and (forecast := judge.pace.forecast(left * each)):
-                bar.set_postfix_str(forecast)
-                if not told:
-                    log.info("of the %d answers that are still to be judged: %s", left, forecast)
+        for chunk, candidates in chunks:
+            told = judge.pace.prompts > 0
+            with _as_far_as_it_goes(pace):  # what is kept of the rest costs no time
+                parts.append(score(judge.explained(chunk), catalog, candidates, judge, spec))
+                left -= chunk.height
+                bar.update(chunk.height)
+                if left and (forecast := judge.pace.forecast(left * each)):
+                    bar.set_postfix_str(forecast)
+                    if not told:
+                        log.info("of the %d answers that are still to be judged: %s", left, forecast)
     return run(pl.concat(parts))
 
 
@@ -65,6 +66,19 @@ def score(
     if isinstance(spec, Listwise):
         return listwise.score(queries, catalog, pool, judge, spec)
     return pointwise.score(queries, catalog, pool, judge, spec.depth)
+
+
+@contextmanager
+def _as_far_as_it_goes(pace: Pace | None) -> Iterator[None]:
+    """The block ends where the time does and, with a pace, where the stage fails for good."""
+    try:
+        yield
+    except OutOfTime:
+        pass
+    except Exception as error:
+        if pace is None:
+            raise
+        pace.budget.lose(pace.name, error)
 
 
 def prompts_of(spec: Listwise | Pointwise) -> int:

@@ -40,6 +40,13 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     """
     recipe = config.train.judge
     spec = stage_of(recipe, config.rerank, Pointwise, "judge")
+    if spec.shots or spec.reasoning:
+        raise InputError(
+            "the judge's training",
+            found=f"shots={spec.shots}, reasoning={spec.reasoning}",
+            wanted="prompts of the question and a label's name: a written question would stand beside itself",
+            remedy="Set both to 0.",
+        )
     rows = rows_for(recipe, competition, config.fit, fold)
     before = known_before(recipe, spec, rows)
     place = Folder(out, config, fold, rows)
