@@ -48,6 +48,7 @@ class Chain:
     pool: pl.DataFrame  # what the stages made of them
     runs: Mapping[str, pl.DataFrame]
     near: Mapping[str, pl.DataFrame]  # NEIGHBOURS, by the retriever that found them
+    told: Mapping[str, pl.DataFrame] = field(default_factory=dict)  # the `votes` of the labels' examples
     _splits: dict[frozenset[int], Split] = field(default_factory=dict, init=False, repr=False)
     _rows: dict[tuple[int, ...], pl.DataFrame] = field(default_factory=dict, init=False, repr=False)
 
@@ -77,7 +78,7 @@ class Chain:
         if (key := (fold, *sorted(without))) not in self._rows:
             queries, shown = self.part(fold), self.split(fold, *without).train
             pool = self.pool.join(queries, on="query_id", how="semi")
-            near = {name: votes(each, shown) for name, each in self.near.items()}
+            near = {name: votes(each, shown) for name, each in self.near.items()} | self.told
             stats = label_stats(shown, self.everything)
             self._rows[key] = features(queries, self.catalog, pool, self.runs, stats, near)
         return self._rows[key]

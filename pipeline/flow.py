@@ -18,16 +18,16 @@ from pipeline import blend, shift, submission
 from pipeline.budget import Budget, OutOfTime, stopped_after
 from pipeline.bundle import Bundle
 from pipeline.chain import Chain, out_of_fold
-from pipeline.config import Bm25, Config, Dense, Judge
+from pipeline.config import Config, Dense, Judge
 from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats, votes
 from pipeline.folds import make_folds, one_out
 from pipeline.metrics import evaluate
 from pipeline.models.encoder import learnt
+from pipeline.near import near_of, told_of
 from pipeline.rerank import by_promise, prompts_of
-from pipeline.retrieve.neighbours import neighbours
-from pipeline.schema import LABEL_STATS, NEIGHBOURS, QRELS
+from pipeline.schema import LABEL_STATS, QRELS
 from pipeline.scoring import Scored, pooled, reranked
 from pipeline.store import Store
 from pipeline.study import Study
@@ -89,8 +89,9 @@ def predict(
 def _blended(competition: Competition, bundle: Bundle, queries: pl.DataFrame, done: Scored, store: Store) -> pl.DataFrame:
     """The booster's ranking, brought to the share of unseen labels that the config assumes of the test."""
     config, shown = bundle.config, competition.train_qrels
-    near = near_of(queries, competition, config, store)
-    told = {name: votes(each, pl.DataFrame(schema=QRELS.columns) if shown is None else shown) for name, each in near.items()}
+    shown = pl.DataFrame(schema=QRELS.columns) if shown is None else shown
+    told = {name: votes(each, shown) for name, each in near_of(queries, competition, config, store).items()}
+    told |= told_of(queries, competition, config, store)
     rows = features(queries, competition.catalog, done.pool, done.runs, bundle.label_stats, told)
     assert bundle.booster and config.blend
     ranking = blend.apply(bundle.booster, rows)
@@ -100,20 +101,6 @@ def _blended(competition: Competition, bundle: Bundle, queries: pl.DataFrame, do
     share = shift.estimate(marked, bundle.shift) if config.blend.unseen == "estimate" else config.blend.unseen
     log.info("%.0f%% of the answers are taken to have labels that training never shows", 100 * share)
     return shift.corrected(marked, bundle.shift, share)
-
-
-def near_of(queries: pl.DataFrame, competition: Competition, config: Config, store: Store) -> dict[str, pl.DataFrame]:
-    """NEIGHBOURS of the queries among the labelled training answers, by retriever; none without a train.csv."""
-    if config.neighbours is None:
-        return {}
-    by = config.neighbours.by
-    specs = {name: spec for name, spec in config.retrieve.items() if not isinstance(spec, Bm25) and (by is None or name in by)}
-    if competition.train is None or competition.train_qrels is None:
-        log.warning("no train.csv: nothing is known of the answers like these")
-        return {name: pl.DataFrame(schema=NEIGHBOURS.columns) for name in specs}
-    others = queries_of(competition.train).join(competition.train_qrels, on="query_id", how="semi", maintain_order="left")
-    k = config.neighbours.k
-    return {name: neighbours(queries, others, spec, k, store) for name, spec in specs.items()}
 
 
 def fit(competition: Competition, config: Config, store: Store, budget: Budget | None = None) -> Bundle:
@@ -197,8 +184,8 @@ def out_of_fold_stages(
     done = pooled(queries, competition, config, store, given, budget)
     later = queries_of(competition.test).height * sum(map(prompts_of, config.rerank.values()))
     reranked(done, judged, competition, config, store, budget, later)
-    near = near_of(queries, competition, config, store)
-    return done, Chain(config, everything, queries, competition.catalog, qrels, folds, done.pool, done.runs, near)
+    near, told = (ask(queries, competition, config, store) for ask in (near_of, told_of))
+    return done, Chain(config, everything, queries, competition.catalog, qrels, folds, done.pool, done.runs, near, told)
 
 
 def retrieved(competition: Competition, config: Config, fold: int | None, store: Store) -> list[dict[str, Any]]:

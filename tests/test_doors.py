@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import pipeline
-from pipeline import flow, scoring
+from pipeline import flow, near, scoring
 from pipeline.chain import Chain, out_of_fold
 from pipeline.config import Config, load
 from pipeline.data import Competition, queries_of
@@ -32,11 +32,14 @@ DOORS = {
     "report/content.py",  # shows it
     "metrics.py",  # scores
     "evaluation.py",  # scores
+    "judging.py",  # scores judges
     "bench.py",  # scores, by others' ways too
     "chain.py",  # fits on it, fold by fold
     "flow.py",  # hands it from data to the above
+    "near.py",  # says which training answers are labelled; the examples' labels are no truth of the competition
     "train/rows.py",  # lays it beside what a model learns from, and keeps a fold's apart
     "train/contrastive.py",  # learns it
+    "train/bank.py",  # lays what is learnt beside its label
     "train/held.py",  # scores a fold
     "train/encoder.py",  # scores all folds
     "sample/competition.py",  # makes it
@@ -105,9 +108,9 @@ def test_a_fold_s_own_labels_change_no_out_of_fold_rank(settings: Config, compet
     assert competition.train is not None and competition.train_qrels is not None
     everything, catalog = queries_of(competition.train), competition.catalog
     done = scoring.pooled(everything, competition, settings, store)
-    near = flow.near_of(everything, competition, settings, store)
+    answers = near.near_of(everything, competition, settings, store)
     folds = make_folds(competition.train, settings.fit.folds, settings.fit.seed)
-    chain = Chain(settings, everything, everything, catalog, competition.train_qrels, folds, done.pool, done.runs, near)
+    chain = Chain(settings, everything, everything, catalog, competition.train_qrels, folds, done.pool, done.runs, answers)
     fold = chain.numbers[0]
     inside = chain.part(fold)["query_id"].implode()
     of_fold = pl.col("query_id").is_in(inside)
