@@ -97,7 +97,7 @@ def test_a_cluster_that_is_out_of_time_is_not_asked(spec: Pointwise, tmp_path: P
 def test_a_worker_s_fault_is_told_and_the_run_can_go_on_without_it(spec: Pointwise, tiny_chat: Path, tmp_path: Path) -> None:
     without_yes, budget = spec.model_copy(update={"weights": str(tiny_chat)}), Budget()
     assert rerank(QUERIES, CATALOG, POOL, without_yes, Store(tmp_path), Pace(budget, "judge")).is_empty()
-    assert budget.lost == {"judge"}
+    assert list(budget.lost) == ["judge"]
     with pytest.raises(EngineDied, match="exactly one token"):
         KeptJudge(without_yes, Store(tmp_path)).logprobs(["?"], ["Yes", "No"])
 
