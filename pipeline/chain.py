@@ -78,7 +78,7 @@ class Chain:
         if (key := (fold, *sorted(without))) not in self._rows:
             queries, shown = self.part(fold), self.split(fold, *without).train
             pool = self.pool.join(queries, on="query_id", how="semi")
-            near = {name: votes(each, shown) for name, each in self.near.items()} | self.told
+            near = {**{name: votes(each, shown) for name, each in self.near.items()}, **self.told}
             stats = label_stats(shown, self.everything)
             self._rows[key] = features(queries, self.catalog, pool, self.runs, stats, near)
         return self._rows[key]
