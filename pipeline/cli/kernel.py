@@ -109,6 +109,9 @@ def rehearse(
     data: Annotated[
         Path | None, typer.Option(help="A folder in Kaggle's layout. Without it: the embedded competition.")
     ] = None,
+    wheelhouse: Annotated[
+        Path | None, typer.Option(help="Its wheels' folder, from which the notebook installs; they must fit this Python.")
+    ] = None,
     hidden: Annotated[bool, typer.Option("--hidden", help="Rehearse the rerun on a hidden test as well.")] = False,
     questions: Annotated[int, typer.Option(min=1, help="Of the hidden test.")] = 685,
     hours: Annotated[float, typer.Option(min=0, help="That Kaggle lets a notebook run.")] = 9,
@@ -128,7 +131,7 @@ def rehearse(
         built = read(folder or rehearse.default(Path(temporary) / "default", chosen))
         tests = rehearse.tests(Path(temporary), data, questions if hidden else None)
         ahead = rehearse.forecast(built, chosen, next(iter(tests)), questions, hours)
-        outcomes = rehearse.rehearse_all(built, chosen, tests, hours)
+        outcomes = rehearse.rehearse_all(built, chosen, tests, hours, wheelhouse)
     for outcome in outcomes:
         if outcome.bad:
             print(f"{outcome.play}, the end of its log:", *outcome.log.splitlines()[-20:], sep="\n  ")
