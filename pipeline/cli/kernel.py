@@ -34,13 +34,16 @@ def check(
     wheelhouse: Annotated[Path | None, typer.Option(help="Its wheels' folder, to be looked through as well.")] = None,
 ) -> None:
     """Say whether Kaggle would take the kernel and run it offline, rule by rule; nothing is asked of Kaggle."""
-    from pipeline.kernel.check import check
+    from pipeline.kernel.check import READABLE, check, doubts
 
     found = check(folder, wheelhouse)
-    for rule, faults in found.items():
-        print(f"{'FAULT' if faults else 'ok':5}  {rule}")
-    for fault in (fault for faults in found.values() for fault in faults):
-        print(f"error: {fault}")
+    doubted = {} if found[READABLE] else doubts(folder)
+    for word, rules in (("FAULT", found), ("DOUBT", doubted)):
+        for rule, faults in rules.items():
+            print(f"{word if faults else 'ok':5}  {rule}")
+    for word, rules in (("error", found), ("warning", doubted)):
+        for fault in (fault for faults in rules.values() for fault in faults):
+            print(f"{word}: {fault}")
     if any(found.values()):
         raise typer.Exit(2)
 
