@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import nbformat
 import polars as pl
@@ -29,13 +31,17 @@ from broken_kernel import (
     text,
     wheel,
 )
+from tiny_kernel import BASE as JUDGE
+from tiny_kernel import SETTINGS as TINY
+from tiny_kernel import kernel
 
 from pipeline import bundle as bundles
 from pipeline.config import Config, Dense, Tfidf
 from pipeline.kernel import check as rules
 from pipeline.kernel import wheels
 from pipeline.kernel.build import build
-from pipeline.kernel.check import READABLE, RULES, check
+from pipeline.kernel.check import READABLE, RULES, check, doubts
+from pipeline.kernel.notebook import ENGINE
 from pipeline.kernel.settings import Settings
 from pipeline.schema import LABEL_STATS
 
@@ -97,6 +103,11 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
         "what the kernel reads is attached",
         key(KERNEL, "dataset_sources", lambda _: ["me/other"]),
         "wanted: me/eedi-bundle as well",
+    ),
+    "a wheelhouse that is not attached": (
+        "what the kernel reads is attached",
+        cell(lambda last: last.update(source=ENGINE.strip())),
+        f"{KERNEL}, kernel_sources\n  found:  no wheelhouse",
     ),
     "no competition": (
         "what the kernel reads is attached",
@@ -261,6 +272,34 @@ def test_files_that_were_changed_by_hand_are_named_with_what_is_wrong(built: Pat
     ((rule, (fault,)),) = check(built).items()
     assert rule == READABLE
     assert told in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("judge", "wheelhouse", "doubted"),
+    [
+        ({"engine": "vllm"}, None, True),
+        ({"engine": "ray"}, None, True),
+        ({"engine": "server"}, None, True),
+        ({"engine": "server", "url": "http://host/v1"}, None, False),
+        ({"engine": "transformers"}, None, False),
+        ({"engine": "vllm"}, "me/eedi-wheels", False),
+        ({"engine": "vllm"}, "notebooks/me/eedi-wheels", False),
+    ],
+)
+def test_a_judge_by_vllm_without_a_wheelhouse_is_doubted_and_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, judge: dict[str, str], wheelhouse: str | None, doubted: bool
+) -> None:
+    built = kernel(tmp_path, {**judge, "weights": JUDGE}, settings=TINY.model_copy(update={"wheelhouse": wheelhouse}))
+    assert not any(check(built.folder).values())
+    told = [str(doubt) for found in doubts(built.folder).values() for doubt in found]
+    assert ["null, so that Kaggle runs the notebook without judge" in each for each in told] == [True] * doubted
+    assert caplog.messages == told
+
+
+def test_the_verb_tells_a_doubt_and_ends_well(eedi: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    told = eedi("kernel", "check", kernel(tmp_path, {"weights": JUDGE}).folder)
+    assert told.returncode == 0 and "DOUBT  a judge by vLLM has its packages\n" in told.stdout, told.stderr
+    assert "warning: kernel.yaml, wheelhouse\n" in told.stdout and "error" not in told.stdout
 
 
 def test_an_upload_is_measured_whole(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,22 @@ def test_adapters_are_not_mounted(tiny_chat: Path, tmp_path: Path) -> None:
         assert f"lost: {stage}: InputError: weights 'me/eedi-adapters/transformers/{stage}/1' found: " in lost
 
 
+def test_a_wheelhouse_is_not_mounted(tiny_chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SETTINGS.model_copy(update={"wheelhouse": "notebooks/me/eedi-wheels"})
+    built = kernel(tmp_path, {"engine": "vllm", "weights": BASE}, settings=settings)
+    # as on Kaggle's image, nothing can import vLLM
+    (site := tmp_path / "site").mkdir()
+    (site / "sitecustomize.py").write_text("import sys\nsys.modules['vllm'] = None\n", encoding="utf-8")
+    environment = rehearse._environment
+    monkeypatch.setattr(rehearse, "_environment", lambda *told: environment(*told) | {"PIP_TARGET": str(site)})
+    outcome = rehearsed(built, tmp_path, tiny_chat)
+    assert "no folder with wheels.txt" in survived(outcome) and "9 of 9 answers are not judged" in outcome.log
+    assert outcome.lost == (
+        "install ended with code 2",
+        "lost: judge: ModuleNotFoundError: No module named 'vllm'",
+    )
+
+
 def test_the_deadline_is_a_second(tiny_chat: Path, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"deadline": "1s"})
     built = kernel(tmp_path, {"engine": "transformers", "weights": BASE}, settings=settings)

@@ -16,6 +16,7 @@ from tiny_kernel import SETTINGS, SOURCE, kernel, visible
 from pipeline.errors import InputError
 from pipeline.kernel import block, rehearse
 from pipeline.kernel.built import Built
+from pipeline.kernel.mounts import Layout, mounts
 from pipeline.kernel.rehearse import Outcome, Play
 from pipeline.kernel.settings import Settings
 
@@ -38,8 +39,8 @@ def odd(folder: Path) -> Path:
     return test
 
 
-def rehearsed(built: Built, test: Path, layout: rehearse.Layout = "new", rerun: bool = True) -> Outcome:
-    return rehearse.rehearse(built, rehearse.mounts(built, SETTINGS, test, layout), Play(test, layout, rerun), 3600)
+def rehearsed(built: Built, test: Path, layout: Layout = "new", rerun: bool = True) -> Outcome:
+    return rehearse.rehearse(built, mounts(built, SETTINGS, test, layout), Play(test, layout, rerun), 3600)
 
 
 @boxed
@@ -126,11 +127,59 @@ for ask in (lambda: socket.create_connection(("192.0.2.1", 80)), lambda: socket.
 
 
 def test_an_input_of_which_there_is_no_copy_is_refused(built: Built, tmp_path: Path) -> None:
-    for key, source in (("dataset_sources", "me/wheels"), ("model_sources", SOURCE)):
+    for key, source in (("dataset_sources", "me/wheels"), ("kernel_sources", "me/wheels"), ("model_sources", SOURCE)):
         more = built.kernel.model_copy(update={key: (*getattr(built.kernel, key), source)})
         lacking = Built(**{**vars(built), "kernel": more})
         with pytest.raises(InputError, match=f"{key}\n  found:  {source}"):
-            rehearse.mounts(lacking, Settings(owner="me"), tmp_path, "new")
+            mounts(lacking, Settings(owner="me"), tmp_path, "new")
+
+
+@pytest.fixture
+def wheelhouse(wheel: Callable[..., Path], tmp_path: Path) -> Path:
+    """What is installed as vLLM 0.19.1, any Python's: it can be asked what it can do, and no more."""
+    sources = {
+        "vllm/__init__.py": b"",
+        "vllm/sampling_params.py": b"class SamplingParams:\n    allowed_token_ids: list",
+        "vllm/engine/arg_utils.py": b"class EngineArgs:\n    logprobs_mode: str",
+    }
+    wheel(tmp_path / "wheels" / "vllm-0.19.1-py3-none-any.whl", sources)
+    (tmp_path / "wheels" / "wheels.txt").write_text("vllm==0.19.1\n", encoding="utf-8")
+    return tmp_path / "wheels"
+
+
+def test_a_wheelhouse_is_installed_and_its_vllm_is_the_one_that_is_found(wheelhouse: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"wheelhouse": "notebooks/me/some-wheels"})
+    built, test = kernel(tmp_path, settings=settings), visible(tmp_path)
+    (outcome,) = rehearse.rehearse_all(built, settings, {test: (("new", True),)}, 1, wheelhouse)
+    assert not outcome.bad, outcome
+    assert "install ended with code 0\n" in outcome.log and " 0.19.1: log-probabilities under a mask" in outcome.log
+    assert "Install vLLM from the wheelhouse" in [stage["stage"] for stage in outcome.stages]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "place"),
+    [
+        ("notebooks/me/some-wheels", "new", "notebooks/me/some-wheels"),
+        ("notebooks/me/some-wheels", "old", "some-wheels"),
+        ("me/some-wheels", "new", "datasets/me/some-wheels"),
+        ("me/some-wheels", "old", "some-wheels"),
+    ],
+)
+def test_a_wheelhouse_is_mounted_where_kaggle_mounts_what_it_is(
+    wheelhouse: Path, tmp_path: Path, name: str, layout: Layout, place: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"wheelhouse": name})
+    built = kernel(tmp_path, settings=settings)
+    assert mounts(built, settings, tmp_path, layout, wheelhouse)[place] == wheelhouse
+    with pytest.raises(InputError, match=r"_sources\n  found:  me/some-wheels\n.*\n.*--wheelhouse"):
+        mounts(built, settings, tmp_path, layout)
+
+
+def test_a_wheelhouse_without_a_lock_or_a_name_is_refused(built: Built, wheelhouse: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"kernel\.yaml, wheelhouse\n  found:  null"):
+        mounts(built, SETTINGS, tmp_path, "new", wheelhouse)
+    with pytest.raises(InputError, match=r"none/wheels\.txt\n  found:  No such file"):
+        mounts(built, SETTINGS, tmp_path, "new", tmp_path / "none")
 
 
 def test_other_rows_in_another_layout_are_a_fault(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,3 +214,8 @@ def test_the_verb_ends_with_1_on_a_bad_verdict(eedi: Eedi, built: Built, tmp_pat
     (tmp_path / "me.yaml").write_text("owner: me\naccelerator: NvidiaTeslaT4\n", encoding="utf-8")
     told = eedi("kernel", "rehearse", built.folder, "--settings", "me.yaml", "--hours", "0.0001")
     assert told.returncode == 1 and "longer than" in told.stdout, told.stderr
+
+
+def test_the_verb_refuses_a_wheelhouse_that_the_kernel_does_not_take(eedi: Eedi, built: Built, wheelhouse: Path) -> None:
+    told = eedi("kernel", "rehearse", built.folder, "--wheelhouse", wheelhouse)
+    assert told.returncode == 2 and "error: kernel.yaml, wheelhouse\n  found:  null\n" in told.stderr

@@ -34,13 +34,16 @@ def check(
     wheelhouse: Annotated[Path | None, typer.Option(help="Its wheels' folder, to be looked through as well.")] = None,
 ) -> None:
     """Say whether Kaggle would take the kernel and run it offline, rule by rule; nothing is asked of Kaggle."""
-    from pipeline.kernel.check import check
+    from pipeline.kernel.check import READABLE, check, doubts
 
     found = check(folder, wheelhouse)
-    for rule, faults in found.items():
-        print(f"{'FAULT' if faults else 'ok':5}  {rule}")
-    for fault in (fault for faults in found.values() for fault in faults):
-        print(f"error: {fault}")
+    doubted = {} if found[READABLE] else doubts(folder)
+    for word, rules in (("FAULT", found), ("DOUBT", doubted)):
+        for rule, faults in rules.items():
+            print(f"{word if faults else 'ok':5}  {rule}")
+    for word, rules in (("error", found), ("warning", doubted)):
+        for fault in (fault for faults in rules.values() for fault in faults):
+            print(f"{word}: {fault}")
     if any(found.values()):
         raise typer.Exit(2)
 
@@ -109,6 +112,9 @@ def rehearse(
     data: Annotated[
         Path | None, typer.Option(help="A folder in Kaggle's layout. Without it: the embedded competition.")
     ] = None,
+    wheelhouse: Annotated[
+        Path | None, typer.Option(help="Its wheels' folder, from which the notebook installs; they must fit this Python.")
+    ] = None,
     hidden: Annotated[bool, typer.Option("--hidden", help="Rehearse the rerun on a hidden test as well.")] = False,
     questions: Annotated[int, typer.Option(min=1, help="Of the hidden test.")] = 685,
     hours: Annotated[float, typer.Option(min=0, help="That Kaggle lets a notebook run.")] = 9,
@@ -128,7 +134,7 @@ def rehearse(
         built = read(folder or rehearse.default(Path(temporary) / "default", chosen))
         tests = rehearse.tests(Path(temporary), data, questions if hidden else None)
         ahead = rehearse.forecast(built, chosen, next(iter(tests)), questions, hours)
-        outcomes = rehearse.rehearse_all(built, chosen, tests, hours)
+        outcomes = rehearse.rehearse_all(built, chosen, tests, hours, wheelhouse)
     for outcome in outcomes:
         if outcome.bad:
             print(f"{outcome.play}, the end of its log:", *outcome.log.splitlines()[-20:], sep="\n  ")

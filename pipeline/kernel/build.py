@@ -14,7 +14,7 @@ from pipeline import bundle as bundles
 from pipeline.config import Config, dump, resolved
 from pipeline.errors import InputError
 from pipeline.kernel.built import ADAPTERS, DATASET, KERNEL
-from pipeline.kernel.check import check
+from pipeline.kernel.check import check, doubts
 from pipeline.kernel.metadata import NOTEBOOK, DatasetMetadata, KernelMetadata, ModelMetadata, VariationMetadata
 from pipeline.kernel.notebook import notebook
 from pipeline.kernel.settings import Settings
@@ -33,7 +33,7 @@ def build(bundle: Path, settings: Settings, out: Path) -> None:
     """Write all that is uploaded for the bundle as a new folder, which has passed `check`.
 
     Raises `InputError` for a bundle whose adapters are not here, for weights without a Kaggle model, and for the first fault
-    that the check finds; nothing is left then.
+    that the check finds; nothing is left then. What it doubts is logged.
     """
     config, adapters, models = _placed(bundle, settings)
     with new_folder(out) as new:
@@ -49,6 +49,8 @@ def build(bundle: Path, settings: Settings, out: Path) -> None:
         _kernel(settings, models, new / KERNEL)
         if faults := [fault for found in check(new).values() for fault in found]:
             raise faults[0]
+        for doubt in (doubt for found in doubts(new).values() for doubt in found):
+            log.warning("%s", doubt)
 
 
 def _placed(bundle: Path, settings: Settings) -> tuple[Config, dict[str, tuple[Path, str]], set[str]]:

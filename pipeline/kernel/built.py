@@ -37,6 +37,12 @@ class Built:
         """The code cells' sources."""
         return [cell.source for cell in self.notebook.cells if cell.cell_type == "code"]
 
+    @property
+    def wheelhouse(self) -> str | None:
+        """What is attached besides the bundle: the packages of vLLM."""
+        attached = (*self.kernel.dataset_sources, *self.kernel.kernel_sources)
+        return next((source for source in attached if source != self.dataset.id), None)
+
     def references(self) -> Iterator[tuple[str, str]]:
         """Each setting that names weights or an adapter, and what it names."""
         for room, stages in (("retrieve", self.config.retrieve), ("rerank", self.config.rerank)):

@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.kernel import wheels
 from pipeline.kernel.built import ADAPTERS, DATASET, KERNEL, REBUILD, Built, read, size, uploads
 from pipeline.kernel.metadata import DatasetMetadata, KernelMetadata, ModelMetadata
-from pipeline.kernel.notebook import CELLS
+from pipeline.kernel.notebook import CELLS, ENGINE
 from pipeline.kernel.settings import Accelerator
 from pipeline.models.adapters import WEIGHTS, base_of
 from pipeline.models.sources import MODEL_SOURCE, slug
@@ -87,6 +87,8 @@ def attached(built: Built) -> Faults:
     kernel = built.kernel
     if built.dataset.id not in kernel.dataset_sources:
         yield _key("dataset_sources", found=", ".join(kernel.dataset_sources) or "none", wanted=f"{built.dataset.id} as well")
+    if ENGINE.strip() in built.code and not built.wheelhouse:
+        yield _key("kernel_sources", found="no wheelhouse", wanted="it, because the notebook installs it")
     if len(kernel.competition_sources) != 1:
         yield _key("competition_sources", found=", ".join(kernel.competition_sources) or "none", wanted="one competition")
     for setting, reference in built.references():
@@ -212,6 +214,18 @@ def competition(built: Built) -> Faults:
         )
 
 
+def engine(built: Built) -> Faults:
+    """Kaggle's image has no vLLM: a judge that runs by it is left out there, and the rest is submitted."""
+    for stage, spec in built.config.rerank.items():
+        if spec.own.engine in ("vllm", "server") and not spec.url and not built.wheelhouse:
+            yield InputError(
+                "kernel.yaml, wheelhouse",
+                found=f"null, so that Kaggle runs the notebook without {stage}",
+                wanted="vLLM's packages, which its image lacks",
+                remedy="Make them by `eedi kernel wheels`, name them, and build again; or take engine=transformers.",
+            )
+
+
 def _key(key: str, *, found: str, wanted: str) -> InputError:
     return InputError(f"{KERNEL}/{KernelMetadata.FILE}, {key}", found=found, wanted=wanted, remedy=REBUILD)
 
@@ -245,6 +259,9 @@ RULES: dict[str, Callable[[Built], Faults]] = {
     "the test is the competition's": competition,
 }
 
+# what costs a stage and not the submission
+DOUBTS: dict[str, Callable[[Built], Faults]] = {"a judge by vLLM has its packages": engine}
+
 
 def check(folder: Path, wheelhouse: Path | None = None) -> dict[str, list[InputError]]:
     """What each rule finds wrong, with the wheelhouse too if there is one; where the files cannot be read, that alone."""
@@ -254,3 +271,9 @@ def check(folder: Path, wheelhouse: Path | None = None) -> dict[str, list[InputE
         return {READABLE: [fault]}
     found = {READABLE: [], **{name: list(rule(built)) for name, rule in RULES.items()}}
     return found | wheels.check(wheelhouse) if wheelhouse else found
+
+
+def doubts(folder: Path) -> dict[str, list[InputError]]:
+    """What each rule finds that Kaggle runs, though less than was meant. Raises `InputError` for files that cannot be read."""
+    built = read(folder)
+    return {name: list(rule(built)) for name, rule in DOUBTS.items()}

@@ -58,6 +58,15 @@ os.environ |= {name: f"{tempfile.gettempdir()}/{folder}" for name, folder in {ca
 EEDI, BUNDLE, COMPETITION = [sys.executable, "-m", "pipeline"], str(inputs.bundle()), str(inputs.competition())
 """
 
+ENGINE = """\
+# Install vLLM from the wheelhouse, into a folder that its own process alone will look into.
+ENGINE = f"{tempfile.gettempdir()}/engine"
+install = subprocess.run([*EEDI, "kernel", "install", ENGINE], check=False)
+print("install ended with code", install.returncode)
+if install.returncode == 0:
+    os.environ["EEDI_ENGINE_PATH"] = ENGINE
+"""
+
 DOCTOR = """\
 # Say what this machine has, and what each stage will therefore use.
 doctor = subprocess.run([*EEDI, "doctor", "--bundle", BUNDLE, "--data", COMPETITION], check=False)
@@ -131,8 +140,9 @@ def notebook(settings: Settings) -> NotebookNode:
     """The notebook, the same bytes for the same settings and version."""
     environment = "{\n" + "".join(f'    "{name}": "{value}",\n' for name, value in ENVIRONMENT.items()) + "}"
     find = FIND.replace("{environment}", environment).replace("{caches}", json.dumps(CACHES))
+    engine = [ENGINE] if settings.wheelhouse else []
     submit = SUBMIT.replace("{deadline}", settings.deadline)
-    return _notebook(HEAD.format(title=settings.kernel.title), INSTALL, find, DOCTOR, submit, VALIDATE)
+    return _notebook(HEAD.format(title=settings.kernel.title), INSTALL, find, *engine, DOCTOR, submit, VALIDATE)
 
 
 def wheels_notebook(title: str, lock: str) -> NotebookNode:

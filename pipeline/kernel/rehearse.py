@@ -1,6 +1,6 @@
 """A built kernel, run on this machine as Kaggle runs it: its own notebook, its own mounts, no network.
 
-What it cannot have from Kaggle is the image: Python and its packages are this environment's.
+What it cannot have from Kaggle is the image: Python and its packages are this environment's, but for those of a wheelhouse.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline import bundle as bundles
 from pipeline import plan, submission
@@ -26,9 +26,9 @@ from pipeline.data import load, queries_of
 from pipeline.errors import InputError
 from pipeline.flow import fit
 from pipeline.kernel.build import build
-from pipeline.kernel.built import ADAPTERS, DATASET, KERNEL, Built
+from pipeline.kernel.built import KERNEL, Built
+from pipeline.kernel.mounts import Layout, mounts
 from pipeline.kernel.settings import Settings
-from pipeline.models import sources
 from pipeline.sample import competition as embedded
 from pipeline.sample import opened
 from pipeline.store import Store, new_folder
@@ -44,7 +44,6 @@ LOST = re.compile(r"^(?:lost: .+|\w+ ended with code (?!0$).+)$", re.MULTILINE)
 # whose plan is a kernel's forecast
 MACHINES = {"NvidiaTeslaT4": "T4x2", "NvidiaL4": "L4x4", "NvidiaH100": "H100", None: plan.HERE}
 
-Layout = Literal["old", "new"]
 Ways = tuple[tuple[Layout, bool], ...]
 
 
@@ -95,38 +94,9 @@ def test_folder(folder: Path, data: Path | None, questions: int | None) -> Path:
     return folder
 
 
-def mounts(built: Built, settings: Settings, test: Path, layout: Layout) -> dict[str, Path]:
-    """The folder of this machine behind each place below /kaggle/input.
-
-    Raises `InputError` for an input that is not on this machine.
-    """
-    new, kernel = layout == "new", built.kernel
-    own = {
-        f"{each.source}/{settings.adapters.version}": built.folder / ADAPTERS / name for name, each in built.variations.items()
-    }
-    hub = {source: name for name, source in settings.weights.items()}
-    found = {}
-    for source in kernel.competition_sources:
-        found[f"{'competitions/' if new else ''}{source}"] = test
-    for source in kernel.dataset_sources:
-        if source != built.dataset.id:
-            raise _absent("dataset_sources", source, "Take it out: packages are this environment's.")
-        found[f"datasets/{source}" if new else source.rpartition("/")[2]] = built.folder / DATASET
-    for source in kernel.model_sources:
-        if source not in own and source not in hub:
-            raise _absent("model_sources", source, "Give the settings that it was built with.")
-        found[f"models/{source}" if new else source.partition("/")[2]] = own.get(source) or sources.resolve(hub[source])
-    return found
-
-
 def _line(error: InputError) -> str:
     """An error for a table."""
     return " ".join(str(error).split())
-
-
-def _absent(key: str, source: str, remedy: str) -> InputError:
-    wanted = "an input of which this machine has a copy"
-    return InputError(f"{KERNEL}/kernel-metadata.json, {key}", found=source, wanted=wanted, remedy=remedy)
 
 
 def box() -> list[str] | None:
@@ -202,13 +172,15 @@ def _outcome(results: Path, play: Play, stderr: str) -> Outcome:
     return Outcome(play, done["stages"], done["log"], digest, fault, tuple(LOST.findall(done["log"])))
 
 
-def rehearse_all(built: Built, settings: Settings, tests: Mapping[Path, Ways], hours: float) -> list[Outcome]:
+def rehearse_all(
+    built: Built, settings: Settings, tests: Mapping[Path, Ways], hours: float, wheelhouse: Path | None = None
+) -> list[Outcome]:
     """Every test in each of its (layout, rerun); neither may change a test's rows."""
     outcomes: list[Outcome] = []
     for test, ways in tests.items():
         for layout, rerun in ways:
             play = Play(test, layout, rerun)
-            outcome = rehearse(built, mounts(built, settings, test, layout), play, 3600 * hours)
+            outcome = rehearse(built, mounts(built, settings, test, layout, wheelhouse), play, 3600 * hours)
             first = next((each for each in outcomes if each.play.test == test), outcome)
             if not outcome.bad and first.digest and outcome.digest != first.digest:
                 outcome = replace(outcome, fault=f"other rows than with the {first.play}")
