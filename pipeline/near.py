@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def near_of(queries: pl.DataFrame, competition: Competition, config: Config, store: Store) -> dict[str, pl.DataFrame]:
     """NEIGHBOURS of the queries among the labelled training answers, by retriever; none without a train.csv."""
     specs = _by(config)
-    if not specs or competition.train is None or competition.train_qrels is None:
+    if competition.train is None or competition.train_qrels is None:
         if specs:
             log.warning("no train.csv: nothing is known of the answers like these")
         return {name: pl.DataFrame(schema=NEIGHBOURS.columns) for name in specs}

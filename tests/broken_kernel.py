@@ -29,12 +29,12 @@ def key(file: str, name: str, change: Callable[[Any], object]) -> Break:
     return broken
 
 
-def stage(name: str, setting: str, value: object) -> Break:
-    """One setting of a retriever in the uploaded config, changed."""
+def stage(name: str, setting: str, value: object, room: str = "retrieve") -> Break:
+    """One setting of a stage in the uploaded config, changed."""
 
     def broken(folder: Path) -> None:
         settings = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        settings["retrieve"][name][setting] = value
+        settings[room][name][setting] = value
         (folder / CONFIG).write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     return broken

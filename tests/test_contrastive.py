@@ -8,28 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.config import Contrastive, Dense, Lora
-from pipeline.models import adapters
-from pipeline.models.encoder import SentenceEncoder, load
+from pipeline.config import Lora
 from pipeline.retrieve.dense import label_texts, query_texts
-from pipeline.schema import CATALOG, QUERIES
 
 torch = pytest.importorskip("torch", reason="the models' packages are not installed")
 
-NAMES = {
-    70: "Adds the tops and the bottoms",
-    10: "Takes the smaller from the larger digit",
-    30: "adds  the tops and the bottoms ",  # a twin of 70
-    20: "Believes that a longer number is larger",
-    60: "Reads a ratio as a fraction of the whole",
-    50: "Believes that angles in a triangle sum to 360",
-    40: "Multiplies instead of squaring",
-    80: "Counts the first term twice",
-}
-PLACE = {label: place for place, label in enumerate(NAMES)}
-LABELS = {"1_B": 70, "1_C": 10, "1_D": 20, "2_A": 10, "0:5_A": 50}
-HELD = [("1_B", 70), ("1_C", 10), ("1_D", 20), ("2_A", 10)]  # of the first two questions, as the loss has them
-RIGHT = {"1": {70, 30, 10, 20}, "2": {10}}  # what answers of the question may not be pushed away from: labels and their twins
+import contrast  # noqa: E402
+from contrast import LABELS, NAMES, PLACE, RIGHT, Set  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -39,62 +24,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def catalog() -> pl.DataFrame:
-    return pl.DataFrame({"label_id": list(NAMES), "label": list(NAMES.values())}, schema=CATALOG.columns)
+    return contrast.catalog()
 
 
 @pytest.fixture
 def train() -> pl.DataFrame:
-    rows = []
-    for query, label in LABELS.items():
-        question = query.rpartition("_")[0]
-        told = {"question": f"What is {question} and a half?", "correct": "3/2", "wrong": f"{query[-1]} {label}"}
-        rows.append({"query_id": query, "question_id": question, "construct": "Add", "subject": "Fractions", **told})
-    return pl.DataFrame(rows, schema=QUERIES.columns).with_columns(label_id=pl.Series(LABELS.values(), dtype=pl.Int32))
-
-
-class Set:
-    """A loss on a model's rows, ready for its first step."""
-
-    def __init__(
-        self, folder: Path, train: pl.DataFrame, catalog: pl.DataFrame, lora: Lora | None = None, **recipe: Any
-    ) -> None:
-        from pipeline.train.contrastive import prepared
-
-        dtype = recipe.pop("dtype", "float32")
-        examples = recipe.pop("examples", ())
-        self.spec = Dense(weights=str(folder), dtype=dtype, template="short", examples=examples, name_share=0.5)
-        self.recipe = Contrastive(**{"frozen": 0, "hard": 0, "temperature": 0.5, "lora": lora, **recipe})
-        torch.manual_seed(0)
-        self.encoder = SentenceEncoder(load(folder, self.spec), self.spec)
-        if lora:
-            adapters.add(self.encoder.model, lora, self.recipe.frozen)
-        self.task = prepared(self.encoder, train, catalog, "these", self.recipe, self.spec)
-        self.loss: Any = self.task.loss
-        self.loss.steps = 1  # else the first step makes the memory anew, and none can be planted
-        self.queries = torch.as_tensor(self.encoder.encode(query_texts(train, self.spec), "query"))
-        self.labels = torch.as_tensor(self.encoder.encode(label_texts(catalog, self.spec), "label"))
-
-    def __call__(self, *places: int) -> Any:
-        """The loss of the questions at `places`, handed over as the trainer does it."""
-        batch = self.task.collator([{"place": place} for place in places])
-        return self.loss([{"input_ids": batch["at_input_ids"]}])
-
-    def with_memory(self, label: int, vector: Any, *places: int) -> float:
-        """The loss when the memory, exact but for that, holds `vector` for `label`."""
-        self.loss.memory = self.labels.clone()
-        self.loss.memory[PLACE[label]] = vector
-        with torch.no_grad():
-            return self(*places).item()
-
-    def wanted(self, denominators: dict[str, set[int]]) -> float:
-        """The first two questions' loss by its formula, from the encoder's own vectors; which labels each answer is
-        told from, by question."""
-        losses = []
-        for row, (query, gold) in enumerate(HELD):
-            logits = self.labels @ self.queries[row] / self.recipe.temperature
-            told = [PLACE[label] for label in denominators[query[0]] | {gold}]
-            losses.append(torch.logsumexp(logits[told], 0) - logits[PLACE[gold]])
-        return torch.stack(losses).mean().item()
+    return contrast.train()
 
 
 def own(frozen: int) -> dict[str, Any]:
@@ -269,42 +204,6 @@ def test_steps_lower_the_loss_until_each_answer_s_label_is_nearest(
         if negatives == "batch":  # nobody told it from the others
             scores[row, [PLACE[label] for label in set(NAMES) - set(LABELS.values())]] = -1
         assert scores[row].argmax() == PLACE[gold]
-
-
-def test_by_examples_an_answer_is_told_from_prototypes_and_drawn_to_its_own_label_s_without_its_question(
-    tiny_qwen: Path, train: pl.DataFrame, catalog: pl.DataFrame
-) -> None:
-    set_ = Set(tiny_qwen, train, catalog, examples=("any.csv",))
-    golds = list(LABELS.values())
-
-    def prototype(label: int, without: str = "") -> Any:
-        told = [i for i, query in enumerate(LABELS) if golds[i] == label and query.rpartition("_")[0] != without]
-        name = set_.labels[PLACE[label]]
-        mean = set_.queries[told].mean(0) + 0.5 * name if told else name
-        return torch.nn.functional.normalize(mean, dim=0)
-
-    losses = []
-    for row, (query, gold) in enumerate(HELD):
-        question = query[0]
-        others = [prototype(label) @ set_.queries[row] for label in set(NAMES) - RIGHT[question]]
-        own = prototype(gold, question) @ set_.queries[row]
-        logits = torch.stack([own, *others]) / set_.recipe.temperature
-        losses.append(torch.logsumexp(logits, 0) - logits[0])
-    with torch.no_grad():
-        assert set_(0, 1).item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
-
-
-def test_an_answer_s_vector_is_remembered_for_the_others_of_its_label(
-    tiny_qwen: Path, train: pl.DataFrame, catalog: pl.DataFrame
-) -> None:
-    set_ = Set(tiny_qwen, train, catalog, examples=("any.csv",))
-    set_(0).backward()
-    bank = set_.loss.bank
-    assert torch.allclose(bank.vectors, set_.queries, atol=1e-5) and not bank.vectors.requires_grad
-    bank.vectors = -set_.queries.clone()
-    set_(0)
-    assert torch.allclose(bank.vectors[:3], set_.queries[:3], atol=1e-5)
-    assert torch.equal(bank.vectors[3:], -set_.queries[3:])
 
 
 def test_an_adapter_in_32_bits_learns_and_computes_on_weights_of_16(

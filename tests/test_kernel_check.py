@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import nbformat
 import polars as pl
@@ -31,8 +29,6 @@ from broken_kernel import (
     text,
     wheel,
 )
-from tiny_kernel import BASE as JUDGE
-from tiny_kernel import SETTINGS as TINY
 from tiny_kernel import kernel
 
 from pipeline import bundle as bundles
@@ -40,7 +36,7 @@ from pipeline.config import Config, Dense, Tfidf
 from pipeline.kernel import check as rules
 from pipeline.kernel import wheels
 from pipeline.kernel.build import build
-from pipeline.kernel.check import READABLE, RULES, check, doubts
+from pipeline.kernel.check import READABLE, RULES, check
 from pipeline.kernel.notebook import ENGINE
 from pipeline.kernel.settings import Settings
 from pipeline.schema import LABEL_STATS
@@ -274,32 +270,12 @@ def test_files_that_were_changed_by_hand_are_named_with_what_is_wrong(built: Pat
     assert told in str(fault)
 
 
-@pytest.mark.parametrize(
-    ("judge", "wheelhouse", "doubted"),
-    [
-        ({"engine": "vllm"}, None, True),
-        ({"engine": "ray"}, None, True),
-        ({"engine": "server"}, None, True),
-        ({"engine": "server", "url": "http://host/v1"}, None, False),
-        ({"engine": "transformers"}, None, False),
-        ({"engine": "vllm"}, "me/eedi-wheels", False),
-        ({"engine": "vllm"}, "notebooks/me/eedi-wheels", False),
-    ],
-)
-def test_a_judge_by_vllm_without_a_wheelhouse_is_doubted_and_no_fault(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, judge: dict[str, str], wheelhouse: str | None, doubted: bool
-) -> None:
-    built = kernel(tmp_path, {**judge, "weights": JUDGE}, settings=TINY.model_copy(update={"wheelhouse": wheelhouse}))
-    assert not any(check(built.folder).values())
-    told = [str(doubt) for found in doubts(built.folder).values() for doubt in found]
-    assert ["null, so that Kaggle runs the notebook without judge" in each for each in told] == [True] * doubted
-    assert caplog.messages == told
-
-
-def test_the_verb_tells_a_doubt_and_ends_well(eedi: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
-    told = eedi("kernel", "check", kernel(tmp_path, {"weights": JUDGE}).folder)
-    assert told.returncode == 0 and "DOUBT  a judge by vLLM has its packages\n" in told.stdout, told.stderr
-    assert "warning: kernel.yaml, wheelhouse\n" in told.stdout and "error" not in told.stdout
+def test_a_judge_s_examples_are_of_the_dataset_too(tmp_path: Path) -> None:
+    folder = kernel(tmp_path).folder
+    assert not any(check(folder).values())
+    stage("judge", "examples", ["other.csv"], "rerank")(folder)
+    (fault,) = [fault for found in check(folder).values() for fault in found]
+    assert str(fault).startswith(f"{CONFIG}, rerank.judge.examples\n  found:  other.csv")
 
 
 def test_an_upload_is_measured_whole(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

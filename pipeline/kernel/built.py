@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import bundle as bundles
-from pipeline.config import Config
+from pipeline.config import Config, Spec
 from pipeline.errors import InputError
 from pipeline.kernel.metadata import DatasetMetadata, KernelMetadata, ModelMetadata, VariationMetadata
 from pipeline.models.sources import HASHED
@@ -43,13 +43,18 @@ class Built:
         attached = (*self.kernel.dataset_sources, *self.kernel.kernel_sources)
         return next((source for source in attached if source != self.dataset.id), None)
 
-    def references(self) -> Iterator[tuple[str, str]]:
-        """Each setting that names weights or an adapter, and what it names."""
+    def stages(self) -> Iterator[tuple[str, Spec]]:
+        """Each retriever and judge, by where its settings stand."""
         for room, stages in (("retrieve", self.config.retrieve), ("rerank", self.config.rerank)):
             for stage, spec in stages.items():
-                for field in ("weights", "adapter"):
-                    if (reference := getattr(spec, field, None)) not in (None, HASHED):
-                        yield f"{DATASET}/config.yaml, {room}.{stage}.{field}", reference
+                yield f"{DATASET}/config.yaml, {room}.{stage}", spec
+
+    def references(self) -> Iterator[tuple[str, str]]:
+        """Each setting that names weights or an adapter, and what it names."""
+        for place, spec in self.stages():
+            for field in ("weights", "adapter"):
+                if (reference := getattr(spec, field, None)) not in (None, HASHED):
+                    yield f"{place}.{field}", reference
 
 
 def read(folder: Path) -> Built:

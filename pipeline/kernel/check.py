@@ -94,11 +94,10 @@ def attached(built: Built) -> Faults:
     for setting, reference in built.references():
         if MODEL_SOURCE.fullmatch(reference) and reference not in kernel.model_sources:
             yield _key("model_sources", found=f"no {reference}", wanted=f"it, because {setting} names it")
-    for stage, spec in built.config.retrieve.items():
+    for place, spec in built.stages():
         for file in getattr(spec, "examples", ()):
             if Path(file).parent != built.folder / DATASET:
-                setting = f"{DATASET}/config.yaml, retrieve.{stage}.examples"
-                yield InputError(setting, found=file, wanted="a file of the dataset", remedy=REBUILD)
+                yield InputError(f"{place}.examples", found=file, wanted="a file of the dataset", remedy=REBUILD)
 
 
 def mounted(built: Built) -> Faults:
@@ -107,10 +106,10 @@ def mounted(built: Built) -> Faults:
         if not MODEL_SOURCE.fullmatch(reference):
             wanted = "a model source of Kaggle's, owner/model/framework/variation/version"
             yield InputError(setting, found=reference, wanted=wanted, remedy="Give it one under weights in kernel.yaml.")
-    for stage, spec in built.config.retrieve.items():
+    for place, spec in built.stages():
         if isinstance(spec, Dense) and spec.notes:
             yield InputError(
-                f"{DATASET}/config.yaml, retrieve.{stage}.notes",
+                f"{place}.notes",
                 found=spec.notes,
                 wanted="null: a kernel carries no file of notes",
                 remedy="Fit without notes.",

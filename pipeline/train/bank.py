@@ -38,7 +38,7 @@ class Bank:
 
     def prototypes(self, names: Tensor) -> Tensor:
         """(labels, dim): the labels' prototypes, from their names' vectors (labels, dim)."""
-        return self._prototypes(self._sums(names), self.counts, names)
+        return self._prototypes(self._sums(), self.counts, names)
 
     def others(self, names: Tensor, places: Sequence[int]) -> Tensor:
         """(answers, dim): the prototype of each answer's own label, without the answers of its question."""
@@ -47,16 +47,16 @@ class Bank:
         question = torch.tensor([place for place in places for _ in self.questions[place].labels], device=rows.device)
         golds = self.golds[rows]
         same = ((golds[:, None] == golds) & (question[:, None] == question)).float()
-        sums = self._sums(names)[golds] - same @ self.vectors[rows]
+        sums = self._sums()[golds] - same @ self.vectors[rows]
         return self._prototypes(sums, self.counts[golds] - same.sum(1, keepdim=True), names[golds])
 
     def _rows(self, places: Sequence[int]) -> Tensor:
         rows = [row for place in places for row in range(self.starts[place], self.starts[place + 1])]
         return torch.tensor(rows, device=self.golds.device)
 
-    def _sums(self, names: Tensor) -> Tensor:
+    def _sums(self) -> Tensor:
         assert self.vectors is not None
-        return torch.zeros_like(names).index_add(0, self.golds, self.vectors)
+        return self.vectors.new_zeros(len(self.counts), self.vectors.shape[1]).index_add(0, self.golds, self.vectors)
 
     def _prototypes(self, sums: Tensor, counts: Tensor, names: Tensor) -> Tensor:
         shares = torch.where(counts > 0, self.name_share, 1.0)

@@ -57,12 +57,13 @@ def candidates(queries: pl.DataFrame, competition: Competition, config: Config) 
 
 def _stranger(queries: pl.DataFrame, name: str, config: Config) -> Bm25 | Tfidf | Dense:
     """The settings of the retriever `name`, which has learnt none of the `queries`."""
-    spec, learnt_of = config.retrieve.get(name), set(text_hashes(queries))
-    if spec and not (isinstance(spec, Dense) and (learnt_of := learnt_of & learnt(spec))):
+    spec = config.retrieve.get(name)
+    known = learnt(spec) & set(text_hashes(queries)) if isinstance(spec, Dense) else set()
+    if spec and not known:
         return spec
     raise InputError(
         f"{config.train.judge.room}.by={name}",
-        found=f"one that has learnt {len(learnt_of)} of them" if spec else "no such retriever",
+        found=f"one that has learnt {len(known)} of them" if spec else "no such retriever",
         wanted=f"a retriever for {queries.height} answers that no run holds",
         remedy=f"Name another, or runs that hold them in {config.train.judge.room}.runs.",
     )
