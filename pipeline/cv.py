@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -19,22 +20,35 @@ from pipeline.runs import run, stored_run
 from pipeline.store import Store
 from pipeline.study import Study
 
+if TYPE_CHECKING:
+    from pipeline.train.each_fold import Training
+
 LINEAR, OTHER = "linear blend", {"lambdarank": "binary", "binary": "lambdarank"}
 CORRECTED = "blend, corrected"
 SHARES = tuple(step / 10 for step in range(10))
 
 
-def cross_validate(competition: Competition, config: Config, store: Store, encoders: Path | None = None) -> Study:
+def cross_validate(
+    competition: Competition, config: Config, store: Store, encoders: Path | None = None, judges: Path | None = None
+) -> Study:
     """Every stage out of fold, the blend last; and the blend's importances, and the score by the share of unseen labels.
 
-    With `encoders` the retriever that the config trains is trained anew for each fold, into that folder; without it every
-    retriever is taken as it is. Raises `InputError` where there is nothing to fit a blender on.
+    With `encoders` the retriever that the config trains is trained anew for each fold, into that folder, with `judges` the
+    judge; without them both are taken as they are. Raises `InputError` where there is nothing to fit a blender on.
     """
     if config.blend is None:
         raise InputError(
             "blend=null", found="no blender", wanted="one to validate", remedy="Leave it out, or use `eedi retrieve`."
         )
-    given = _trained(competition, config, encoders) if encoders else None
+    given = {}
+    if encoders:
+        from pipeline.train import encoder
+
+        given[config.train.encoder.stage] = _trained(encoder.train, competition, config, encoders)
+    if judges:
+        from pipeline.train import judge
+
+        given[config.train.judge.stage] = _trained(judge.train, competition, config, judges)
     done, chain = flow.out_of_fold_stages(competition, config, store, given, strict=True)
     parts = chain.parts()
     rival = OTHER[config.blend.objective]
@@ -56,14 +70,14 @@ def _told(chain: Chain, fold: int) -> dict[str, float]:
     return {"fold": fold, "questions": queries["question_id"].n_unique(), "answers": queries.height, "unseen": sides.unseen}
 
 
-def _trained(competition: Competition, config: Config, folder: Path) -> dict[str, pl.DataFrame]:
-    """The out-of-fold run of the retriever that the config trains, a training a fold; what is there already is taken."""
-    from pipeline.train.encoder import train_folds
+def _trained(train: Training, competition: Competition, config: Config, folder: Path) -> pl.DataFrame:
+    """The out-of-fold run of what the config trains, a training a fold; what is there already is taken."""
+    from pipeline.train.each_fold import each_fold
     from pipeline.train.folder import RUN
 
     if not (folder / RUN).is_file():
-        train_folds(competition, config, folder)
-    return {config.train.encoder.stage: stored_run(folder / RUN, "Remove the folder, and train again.")}
+        each_fold(train, competition, config, folder)
+    return stored_run(folder / RUN, "Remove the folder, and train again.")
 
 
 def by_share(chain: Chain, stages: Mapping[str, pl.DataFrame]) -> list[dict[str, float]]:

@@ -163,12 +163,15 @@ def out_of_fold_stages(
 ) -> tuple[Scored, Chain]:
     """Every stage before the blender on training questions that no retriever was trained on, and the chain of their folds.
 
-    `given` are out-of-fold runs of retrievers that were trained fold by fold. Raises `InputError` where no question is left
-    and, if `strict`, where a fold does not reach its share of unseen labels.
+    `given` are out-of-fold runs of retrievers and judges that were trained fold by fold. Raises `InputError` where no question
+    is left and, if `strict`, where a fold does not reach its share of unseen labels.
     """
     train, qrels = labelled(competition)
-    asked = {name: spec for name, spec in config.retrieve.items() if name not in (given or {})}
-    everything, fresh = queries_of(train), _not_learnt(train, config.model_copy(update={"retrieve": asked}))
+    asked = {
+        room: {name: spec for name, spec in stages.items() if name not in (given or {})}
+        for room, stages in (("retrieve", config.retrieve), ("rerank", config.rerank))
+    }
+    everything, fresh = queries_of(train), _not_learnt(train, config.model_copy(update=asked))
     if queries_of(fresh).join(qrels, on="query_id", how="semi").is_empty():
         raise _all_learnt()
     folds = make_folds(fresh, config.fit.folds, config.fit.seed)
@@ -183,7 +186,7 @@ def out_of_fold_stages(
     log.info("fitting on %d labelled answers, of which the judge is to score %d", queries.height, judged.height)
     done = pooled(queries, competition, config, store, given, budget)
     later = queries_of(competition.test).height * sum(map(prompts_of, config.rerank.values()))
-    reranked(done, judged, competition, config, store, budget, later)
+    reranked(done, judged, competition, config, store, budget, later, given)
     near, told = (ask(queries, competition, config, store) for ask in (near_of, told_of))
     return done, Chain(config, everything, queries, competition.catalog, qrels, folds, done.pool, done.runs, near, told)
 

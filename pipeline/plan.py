@@ -21,6 +21,7 @@ from pipeline.models import sources
 from pipeline.models.judge import Reader
 from pipeline.models.shape import shape
 from pipeline.models.tree import shared
+from pipeline.models.vectors import beside
 from pipeline.rerank import score
 from pipeline.retrieve.dense import label_texts, query_texts
 from pipeline.runs import run
@@ -135,12 +136,20 @@ def readings(config: Config, competition: Competition, questions: int) -> dict[s
     for name, spec in models(config).items():
         if isinstance(spec, Dense):
             shares = spec.attention == "own" and shape(spec.weights).gated  # packed.py: under causal attention alone
-            once = [*label_texts(catalog, spec), *query_texts(examples_of(competition, spec), spec)]
+            told = query_texts(examples_of(competition, spec), spec)
+            once = [*_unread(spec, "label", label_texts(catalog, spec)), *_unread(spec, "query", told)]
             found[name] = Reading.of(once, shares) + Reading.of(query_texts(queries, spec), shares, times)
         else:
             shares = spec.engine != "transformers" and spec.engine_args.get("enable_prefix_caching", True)
             found[name] = Reading.of(_prompts(queries, shown_to(competition, spec), spec), shares, times)
     return found
+
+
+def _unread(spec: Dense, kind: str, texts: Sequence[str]) -> list[str]:
+    """Those of the texts whose vectors do not lie beside the adapter."""
+    adapter = sources.here(spec.adapter) if spec.adapter else None
+    known = set(beside(adapter[1], spec, kind, texts)[0]) if adapter else set()
+    return [text for place, text in enumerate(texts) if place not in known]
 
 
 def _prompts(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Listwise | Pointwise) -> list[str]:

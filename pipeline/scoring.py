@@ -125,8 +125,10 @@ def reranked(
     store: Store,
     budget: Budget | None = None,
     later: int = 0,
+    given: Mapping[str, pl.DataFrame] | None = None,
 ) -> None:
-    """Stage two, laid upon `done`: the judges' runs over the queries `judged`, and the fusion of all.
+    """Stage two, laid upon `done`: the judges' runs over the queries `judged`, and the fusion of all. A judge whose run is
+    `given` is not asked; that may be over other queries too.
 
     With a budget, over the first of them that fit, where `later` prompts are still to come after these; what was left out is
     said.
@@ -134,7 +136,11 @@ def reranked(
     to_come = later + judged.height * sum(map(prompts_of, config.rerank.values()))
     for name, spec in config.rerank.items():
         to_come -= judged.height * prompts_of(spec)
-        if judged.height:
+        if given and name in given:
+            done.seconds[name] = 0.0
+            done.runs[name] = given[name].join(done.pool, on="query_id", how="semi")
+            done.stages[name] = stack(done.runs[name], done.pool)
+        elif judged.height:
             pace = Pace(budget, name, to_come) if budget else None
             run = done.timed(name, store, rerank, judged, shown_to(competition, spec), done.pool, spec, store, pace)
             done.runs[name] = run

@@ -17,6 +17,7 @@ from pipeline.data import Competition
 from pipeline.errors import InputError
 from pipeline.features import GROUPS
 from pipeline.metrics import evaluate, per_query, reweighted
+from pipeline.runs import ranked
 from pipeline.sample import opened
 from pipeline.schema import QRELS
 from pipeline.store import Store
@@ -185,3 +186,28 @@ def test_an_encoder_is_trained_for_each_fold_once_and_its_runs_are_the_stage_s(
     again = cross_validate(competition, config, store, encoders)
     assert again.stages[flow.BLEND].equals(made.stages[flow.BLEND])
     assert (encoders / "fold0" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_judge_is_trained_for_each_fold_too_and_has_judged_every_answer(
+    tiny_judge: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="the models' packages are not installed")
+    monkeypatch.setenv("EEDI_CACHE", str(tmp_path / "cache"))
+    judge = {"kind": "pointwise", "engine": "transformers", "weights": str(tiny_judge), "dtype": "float32", "depth": 3}
+    config = Config.model_validate(
+        {
+            "sample": {"train": 12, "test": 2},
+            "fit": {"folds": 2, "judged": 2},
+            "retrieve": {"lexical": {"kind": "tfidf"}},
+            "rerank": {"judge": judge},
+            "blend": {"rounds": 5, "min_rows": 5},
+            "train": {"judge": {"batch": 4, "frozen": 2, "negatives": 2}},
+        }
+    )
+    made = cross_validate(opened(config, None), config, store, judges=tmp_path / "judges")
+    own = pl.concat(pl.read_parquet(tmp_path / "judges" / f"fold{fold}" / "run.parquet") for fold in range(2))
+    assert set(own["query_id"]) >= set(made.queries["query_id"])
+    best = ranked(own).filter(pl.col("rank") == 1).join(made.queries, on="query_id", how="semi")
+    shown = ranked(made.stages["judge"]).filter(pl.col("rank") == 1)
+    assert shown.join(best, on=["query_id", "label_id"]).height == made.queries.height
+    assert {"judge_score", "judge_rank"} & {row["feature"] for row in made.importance}

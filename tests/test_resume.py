@@ -190,12 +190,13 @@ def test_each_fold_is_held_out_in_turn_and_a_fold_that_is_there_is_not_trained_a
 
 
 def test_a_fold_of_another_training_is_not_taken_for_this_one_s(tiny_qwen: Path, tmp_path: Path) -> None:
-    from pipeline.train.encoder import train, train_folds
+    from pipeline.train.each_fold import each_fold
+    from pipeline.train.encoder import train
 
     spec, out = config(tmp_path, tiny_qwen), tmp_path / "out"
     competition = opened(spec, None)
     train(competition, spec, 0, out / "fold0")
     other = load(tmp_path / "tiny.yaml", ["train.encoder.learning_rate=0.1"])
     with pytest.raises(InputError, match=r"(?s)fold0.*remedy: .*--out"):
-        train_folds(competition, other, out)
+        each_fold(train, competition, other, out)
     assert {path.name for path in out.iterdir()} == {"fold0"}

@@ -65,6 +65,7 @@ def cv(
         Path | None,
         typer.Option(help="Train the config's retriever for each fold, in this folder; a killed command goes on from it."),
     ] = None,
+    judges: Annotated[Path | None, typer.Option(help="The same for the config's judge.")] = None,
 ) -> None:
     """Cross-validate the whole chain on train.csv: every stage out of fold, the blend beside its rivals, a study to report."""
     from pipeline import study, tables
@@ -75,12 +76,33 @@ def cv(
 
     refuse_existing(out)
     settings = load(config, overrides or [])
-    made = cross_validate(opened(settings, data), settings, Store(), encoders)
+    made = cross_validate(opened(settings, data), settings, Store(), encoders, judges)
     study.write(made, out)
     show(tables.plain, "folds", made.folds)
     show(tables.stages, "out of fold", made.scores)
     show(tables.plain, "MAP@25 by the share of unseen labels", made.shift)
     print(f"{out}: {made.queries.height} answers of {made.queries['question_id'].n_unique()} questions")
+
+
+@app.command()
+def foretell(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    parts: Annotated[int, typer.Option(min=2, help="Into how many parts train.csv is dealt.")] = 5,
+    unseen: Annotated[
+        float, typer.Option(min=0, max=0.9, help="The share of labels in each part that the others do not show.")
+    ] = 0.74,
+) -> None:
+    """Put each part of train.csv aside in turn: what cross-validation of the others foretells of it, and what it scores."""
+    from pipeline import tables
+    from pipeline.config import load
+    from pipeline.foretell import foretold
+    from pipeline.sample import opened
+    from pipeline.store import Store
+
+    settings = load(config, overrides or [])
+    show(tables.plain, "MAP@25 of what was put aside", foretold(opened(settings, data), settings, parts, unseen, Store()))
 
 
 @app.command()

@@ -21,6 +21,7 @@ from pipeline.kernel.settings import Settings
 from pipeline.models.adapters import WEIGHTS, base_of
 from pipeline.models.safety import checked
 from pipeline.models.sources import HASHED, here, slug
+from pipeline.models.vectors import VECTORS
 from pipeline.store import new_folder
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,9 @@ def _adapter(folder: Path, weights: str, to: Path) -> None:
     """Copy an adapter and name its base as the kernel's config does, since the two are compared when it is loaded."""
     log.info("adapter %s of %s", folder, base_of(folder))
     to.mkdir(parents=True)
-    shutil.copy(folder / WEIGHTS, to)
+    for file in (WEIGHTS, VECTORS):
+        if (folder / file).is_file():
+            shutil.copy(folder / file, to)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = weights
     (to / "adapter_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")

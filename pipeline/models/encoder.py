@@ -17,6 +17,7 @@ from pipeline.models import adapters, memory, sources
 from pipeline.models.device import device, dtype_of
 from pipeline.models.hashed import HashedEncoder
 from pipeline.models.packed import Packed, encode
+from pipeline.models.vectors import beside
 from pipeline.store import Store, code, digest
 
 if TYPE_CHECKING:
@@ -133,15 +134,22 @@ class KeptEncoder:
         return self.store.keep(f"vectors-{kind}", inputs, lambda: self._make(folder, texts, kind))["vector"].to_numpy()
 
     def _make(self, folder: Path, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
-        log.info("encoding %d %s texts", len(texts), kind)
+        adapter = sources.resolve(self.spec.adapter) if self.spec.adapter else folder
+        places, known = beside(adapter, self.spec, kind, texts)
+        others = np.setdiff1d(np.arange(len(texts)), places)
+        if others.size:
+            log.info("encoding %d %s texts", len(others), kind)
+            made = self._encoded(folder, [texts[place] for place in others], kind)
+            known = np.concatenate([known.reshape(-1, made.shape[1]), made])[np.argsort([*places, *others])]
+        return pl.DataFrame({"vector": pl.Series(known, dtype=pl.Array(pl.Float32, known.shape[1]))})
+
+    def _encoded(self, folder: Path, texts: Sequence[str], kind: Kind) -> np.ndarray:
         if self.spec.workers:
-            vectors = self._spread(texts, kind)
-        else:
-            encoder = memory.held(
-                (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
-            )
-            vectors = encoder.encode(texts, kind)
-        return pl.DataFrame({"vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))})
+            return self._spread(texts, kind)
+        encoder = memory.held(
+            (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
+        )
+        return encoder.encode(texts, kind)
 
     def _spread(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
         from pipeline.models.ray_pool import spread

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.errors import InputError
 from pipeline.models import packaged
 from pipeline.models.safety import checked
+from pipeline.models.vectors import VECTORS
 from pipeline.store import cache_folder
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 HASHED = "hashed"  # the reserved reference of the weightless stand-ins
 # what a kernel's metadata calls a model: owner/model/framework/variation/version
 MODEL_SOURCE = re.compile(r"[\w-]+/[\w.-]+/[\w.-]+/[\w.-]+/\d+")
-READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that a loader may read
+READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", VECTORS)  # all that may be read of a folder
 
 
 class NotHere(Exception):

@@ -6,29 +6,23 @@ With LoRA the folder is a PEFT adapter, without it a sentence-transformers model
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 
 from pipeline.config import Config, Contrastive, Dense
 from pipeline.data import Competition, text_hashes
-from pipeline.errors import InputError
-from pipeline.metrics import evaluate
 from pipeline.models import adapters, sources
-from pipeline.models.encoder import RECORD, SentenceEncoder, load
+from pipeline.models.encoder import SentenceEncoder, load
 from pipeline.retrieve.dense import search
-from pipeline.runs import run
 from pipeline.scoring import examples_of
-from pipeline.store import refuse_existing, replacing
 from pipeline.train import contrastive, reconstruction
 from pipeline.train.card import encoder_card
-from pipeline.train.folder import RUN, Folder, known_before, stage_of
+from pipeline.train.folder import Folder, known_before, stage_of
 from pipeline.train.held import Held
-from pipeline.train.rows import rows_for, training_rows
+from pipeline.train.rows import rows_for
 
 log = logging.getLogger(__name__)
 
@@ -76,30 +70,3 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     record = place.record(seconds, scores, before | set(text_hashes(rows.train)))
     place.write(record, encoder_card(record, spec, recipe, rows.train), ranking, save)
     return scores
-
-
-def train_folds(competition: Competition, config: Config, out: Path) -> list[dict[str, Any]]:
-    """Train with each fold held out in turn, into `out`/fold0 and so on; the out-of-fold run and its scores.
-
-    Folds that are there already are taken as they are, so that a killed command goes on.
-    """
-    refuse_existing(out / RUN)
-    runs, golds, seen = [], [], []
-    for fold in range(config.fit.folds):
-        if not (folder := out / f"fold{fold}").is_dir():
-            train(competition, config, fold, folder)
-        elif json.loads((folder / RECORD).read_text(encoding="utf-8"))["config"] != json.loads(json.dumps(config.model_dump())):
-            raise InputError(
-                folder,
-                found="a training with other settings",
-                wanted="this command's",
-                remedy="Choose another --out, or remove the folder.",
-            )
-        rows = training_rows(competition, config.fit, fold)
-        runs.append(pl.read_parquet(out / f"fold{fold}" / RUN))
-        golds.append(rows.qrels)
-        seen.append(rows.seen)
-    ranking = run(pl.concat(runs))
-    with replacing(out / RUN) as file:
-        ranking.write_parquet(file)
-    return evaluate(ranking, pl.concat(golds), pl.concat(seen)).to_dicts()

@@ -1,0 +1,52 @@
+"""Vectors that lie beside an adapter: of the labels and their examples, which everyone would otherwise have to read anew.
+
+A number takes eight bits: a row is scaled to ±127, and has its length of one again when it is read. A vector is found by the
+adapter's weights, the settings and the text, so none is given for another text, or by another model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pipeline.config import Dense
+from pipeline.models.adapters import WEIGHTS
+from pipeline.store import digest, refuse_existing, replacing
+
+VECTORS = "vectors.parquet"
+
+
+def write(folder: Path, spec: Dense, made: Mapping[str, tuple[Sequence[str], np.ndarray]]) -> Path:
+    """The file, with texts' vectors (n, dim), unit rows, both by the texts' kind, beside the adapter in `folder`.
+
+    Raises `InputError` where there are some already.
+    """
+    refuse_existing(folder / VECTORS)
+    names = [name for kind, (texts, _) in made.items() for name in _names(folder, spec, kind, texts)]
+    rows = np.concatenate([vectors for _, vectors in made.values()])
+    short = np.rint(127 * rows / np.abs(rows).max(axis=1, keepdims=True)).astype(np.int8)
+    frame = pl.DataFrame({"name": names, "vector": pl.Series(short, dtype=pl.Array(pl.Int8, rows.shape[1]))})
+    with replacing(folder / VECTORS) as file:
+        frame.unique("name", maintain_order=True).write_parquet(file, compression="zstd")
+    return folder / VECTORS
+
+
+def beside(folder: Path, spec: Dense, kind: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the texts have vectors in `folder`, as places (m,), and those vectors (m, dim) float32, unit rows."""
+    if not (folder / VECTORS).is_file():
+        return np.empty(0, dtype=int), np.empty((0, 0), dtype=np.float32)
+    asked = pl.DataFrame({"name": _names(folder, spec, kind, texts)}).with_row_index("place")
+    found = asked.join(pl.read_parquet(folder / VECTORS), on="name", maintain_order="left")
+    rows = found["vector"].to_numpy().astype(np.float32)
+    return found["place"].to_numpy(), rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _names(folder: Path, spec: Dense, kind: str, texts: Sequence[str]) -> list[str]:
+    with (folder / WEIGHTS).open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    about = {name: getattr(spec, name) for name in ("pooling", "attention", "max_tokens")}
+    return [digest([weights, about, kind, text])[:32] for text in texts]
