@@ -18,6 +18,7 @@ from pipeline.config import Config, Dense, Listwise, Pointwise
 from pipeline.data import Competition, queries_of
 from pipeline.errors import InputError
 from pipeline.models import sources
+from pipeline.models.encoder import Kind
 from pipeline.models.judge import Reader
 from pipeline.models.shape import shape
 from pipeline.models.tree import shared
@@ -145,7 +146,7 @@ def readings(config: Config, competition: Competition, questions: int) -> dict[s
     return found
 
 
-def _unread(spec: Dense, kind: str, texts: Sequence[str]) -> list[str]:
+def _unread(spec: Dense, kind: Kind, texts: Sequence[str]) -> list[str]:
     """Those of the texts whose vectors do not lie beside the adapter."""
     adapter = sources.here(spec.adapter) if spec.adapter else None
     known = set(beside(adapter[1], spec, kind, texts)[0]) if adapter else set()

@@ -1,12 +1,17 @@
 """Every byte that a model reads, as pure functions of strings, with the why of each choice.
 
-The chat template around a judge's prompt is the model's own and is applied in `models/judge.py`.
+A judge's prompts are templates/: what all prompts of a question open with comes first, the candidates last, so that an engine
+with prefix caching reads the question once. The chat template around them is the model's own and is applied in
+`models/judge.py`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from string import Formatter
 
 # One letter an option. Single capitals are single tokens in every tokenizer that we met, and the judge checks that.
 OPTIONS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -59,22 +64,46 @@ def seed_text(text: str) -> str:
     return tidy(re.sub(r"\\[()\[\]]", " ", text).lower())
 
 
-def _question(query: Mapping[str, str]) -> str:
-    """What every prompt of a question opens with, so that an engine with prefix caching reads it once."""
-    reasoning = query.get("reasoning")
-    return (
-        f"Topic: {tidy(query['subject'])} - {tidy(query['construct'])}\n"
-        f"Question: {tidy(query['question'])}\n"
-        f"Correct answer: {tidy(query['correct'])}\n"
-        f"A pupil's wrong answer: {tidy(query['wrong'])}\n"
-    ) + (f"What may have led to it: {tidy(reasoning)}\n" if reasoning else "")
+FIELDS = ("subject", "construct", "question", "correct", "wrong")  # of a query, in every template
+REASONING = "reasoning"  # a line of its own, where the model has explained the answer, else nothing
+SHOWN = {"listwise": ("candidates", "first", "last"), "pointwise": ("candidate",)}  # what else a kind's template has
+
+
+@cache
+def template(kind: str) -> str:
+    """Ours: "listwise", "pointwise" or "explanation"."""
+    return (Path(__file__).parent / "templates" / f"{kind}.txt").read_text(encoding="utf-8").removesuffix("\n")
+
+
+def checked(text: str, kind: str) -> str:
+    """`text`, if it is a template of that kind: all that it must have, nothing that there is not, the candidates last.
+
+    Raises `ValueError`, which says what is wrong.
+    """
+    try:
+        found = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"{error}: a brace that is text is doubled") from None
+    shown = SHOWN[kind]
+    known = (*FIELDS, REASONING, *shown)
+    if strange := [name for name in found if name not in known]:
+        raise ValueError(f"no placeholder {{{strange[0]}}}: a {kind} prompt has {', '.join(known)}")
+    if lacking := [name for name in ("question", "wrong", shown[0]) if name not in found]:
+        raise ValueError(f"it lacks {{{lacking[0]}}}")
+    if any(name in (*FIELDS, REASONING) for name in found[found.index(shown[0]) :]):
+        raise ValueError(f"{{{shown[0]}}} stands before what the prompts of a question share")
+    return text
+
+
+def _filled(text: str, query: Mapping[str, str], **shown: str) -> str:
+    told = query.get(REASONING)
+    reasoning = f"What may have led to it: {tidy(told)}\n" if told else ""
+    return text.format(**{field: tidy(query[field]) for field in FIELDS}, reasoning=reasoning, **shown)
 
 
 def explanation(query: Mapping[str, str]) -> str:
     """Asks what led to the wrong answer, before any candidate is named."""
-    return (
-        f"{_question(query)}\nExplain in one or two sentences which mistake in the pupil's thinking leads to this wrong answer."
-    )
+    return _filled(template("explanation"), query)
 
 
 def candidate(label: str, shots: Sequence[Mapping[str, str]]) -> str:
@@ -83,22 +112,18 @@ def candidate(label: str, shots: Sequence[Mapping[str, str]]) -> str:
     return tidy(f"{label} (for example: {'; '.join(told)})") if shots else label
 
 
-def listwise(query: Mapping[str, str], labels: Sequence[str], none: bool = False) -> str:
-    """Lettered candidates, answered by one letter; with `none` the last letter denies them all."""
+def listwise(query: Mapping[str, str], labels: Sequence[str], none: bool = False, text: str | None = None) -> str:
+    """Lettered candidates, answered by one letter; with `none` the last letter denies them all. `text`: a `checked` template
+    in place of ours."""
     shown = [*map(tidy, labels), NONE] if none else [*map(tidy, labels)]
     lines = "\n".join(f"{letter}. {text}" for letter, text in zip(OPTIONS, shown, strict=False))
-    return (
-        f"{_question(query)}\nWhich misconception explains the wrong answer best?\n{lines}\n"
-        f"Answer with one letter, {OPTIONS[0]} to {OPTIONS[len(shown) - 1]}."
-    )
+    ends = {"first": OPTIONS[0], "last": OPTIONS[len(shown) - 1]}
+    return _filled(text or template("listwise"), query, candidates=lines, **ends)
 
 
-def pointwise(query: Mapping[str, str], label: str) -> str:
-    """One candidate, last in the prompt, answered by Yes or No."""
-    return (
-        f"{_question(query)}\nDoes this misconception explain the wrong answer? Answer {YES} or {NO}.\n"
-        f"Misconception: {tidy(label)}"
-    )
+def pointwise(query: Mapping[str, str], label: str, text: str | None = None) -> str:
+    """One candidate, last in the prompt, answered by Yes or No. `text`: a `checked` template in place of ours."""
+    return _filled(text or template("pointwise"), query, candidate=tidy(label))
 
 
 def probe(answer: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,18 @@ def test_neighbours_are_found_by_a_retriever_that_has_vectors(name: str) -> None
 
 def test_without_its_lexical_retriever_a_config_still_loads() -> None:
     assert "lexical" not in load(None, ["retrieve.lexical=null"]).retrieve
+
+
+def test_a_judge_s_prompt_is_a_template_or_a_file_of_one_and_what_is_kept_is_its_text(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("{question} {wrong} {candidates}\n", encoding="utf-8")
+    by_file = load(overrides=[f"rerank.judge.prompt={tmp_path / 'mine.txt'}"])
+    assert by_file == load(overrides=["rerank.judge.prompt='{question} {wrong} {candidates}'"])
+    assert load(under=by_file) == by_file
+    for prompt, told in (
+        (tmp_path / "other.txt", "No such file"),
+        ("'{question} {wrong} {candidate}'", "no placeholder {candidate}"),
+    ):
+        with pytest.raises(InputError, match=re.escape(told)):
+            load(overrides=[f"rerank.judge.prompt={prompt}"])
+    with pytest.raises(InputError, match=re.escape("the prompt lacks {reasoning}")):
+        load(overrides=[f"rerank.judge.prompt={tmp_path / 'mine.txt'}", "rerank.judge.reasoning=20"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,46 @@ def test_a_prompt_is_the_golden_one(name: str) -> None:
 def test_the_prompts_of_a_question_share_all_but_their_candidates() -> None:
     one, other = prompts.pointwise(QUERY, LABELS[0]), prompts.pointwise(QUERY, LABELS[1])
     assert one.removesuffix(LABELS[0]) == other.removesuffix(LABELS[1])
+
+
+KINDS = {"listwise": "{candidates}", "pointwise": "{candidate}"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_our_own_templates_are_in_order(kind: str) -> None:
+    assert prompts.checked(prompts.template(kind), kind) == prompts.template(kind)
+
+
+def test_a_template_of_ones_own_is_filled_and_nothing_of_the_texts_is_taken_for_a_placeholder() -> None:
+    query = QUERY | {"wrong": "{question} {}"}
+    pointwise = prompts.checked("{{{question}}} was answered {wrong}. Because: {candidate}?", "pointwise")
+    assert prompts.pointwise(query, "a {set}", pointwise) == (
+        "{" + prompts.tidy(QUERY["question"]) + "} was answered {question} {}. Because: a {set}?"
+    )
+    listwise = prompts.checked("{question} {wrong} {reasoning}{candidates} {last}", "listwise")
+    explained = QUERY | {"reasoning": "Adds tops"}
+    assert prompts.listwise(explained, LABELS, text=listwise).endswith(
+        f"{QUERY['wrong']} What may have led to it: Adds tops\nA. {LABELS[0]}\nB. {LABELS[1]}\nC. {LABELS[2]} C"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{question} {wrong}", "it lacks {candidate"),
+        ("{wrong} SHOWN", "it lacks {question}"),
+        ("{question} {wrong} {answer} SHOWN", "no placeholder {answer}"),
+        ("{question.__class__} {wrong} SHOWN", "no placeholder {question.__class__}"),
+        ("{question} {} {wrong} SHOWN", "no placeholder {}"),
+        ("{question} SHOWN {wrong}", "stands before what the prompts of a question share"),
+        ("{question} {wrong SHOWN", "a brace that is text is doubled"),
+        ("{question} {wrong} } SHOWN", "a brace that is text is doubled"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_refused(kind: str, text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        prompts.checked(text.replace("SHOWN", KINDS[kind]), kind)
 
 
 def test_every_candidate_has_its_letter_and_the_instruction_names_the_last() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline import prompts
 
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -94,6 +97,7 @@ class Judge(Spec):
     dtype: Dtype = "auto"
     max_tokens: int = Field(2048, ge=128)
     chunk: int = Field(64, ge=1)  # prompts scored, and stored, at a time
+    prompt: str | None = None  # a template, or the file of one, as pipeline/templates/ has ours; null: ours
     shots: int = Field(0, ge=0)  # examples that stand behind a candidate's name, at most …
     examples: tuple[str, ...] = (WRITTEN,)  # … from these files in train.csv's layout
     # tokens of the model's own explanation of the wrong answer, written once, which every prompt then shows; 0: none
@@ -114,6 +118,17 @@ class Judge(Spec):
         """What reads the prompts in the end: the spec of a worker where Ray has them."""
         return self.model_copy(update={"engine": self.worker}) if self.engine == "ray" else self
 
+    @field_validator("prompt")
+    @classmethod
+    def _reads_the_template(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        try:
+            text = given if "{" in given else Path(given).expanduser().read_text(encoding="utf-8").removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{given}: {error}") from None
+        return prompts.checked(text, cls.model_fields["kind"].default)
+
     @model_validator(mode="after")
     def _asks_engines_for_what_they_can(self) -> Self:
         if (self.url or self.served) and self.engine != "server":
@@ -124,6 +139,8 @@ class Judge(Spec):
             raise ValueError("reasoning is written by engine=vllm, or by engine=transformers without an adapter")
         if self.reasoning >= self.max_tokens // 2:
             raise ValueError("reasoning: less than half of max_tokens, which the question needs")
+        if self.reasoning and self.prompt and f"{{{prompts.REASONING}}}" not in self.prompt:
+            raise ValueError("reasoning: the prompt lacks {reasoning}")
         if self.url and (self.adapter or self.engine_args):
             raise ValueError("the server at url was started with its own adapter and engine_args; name its adapter by served")
         return self

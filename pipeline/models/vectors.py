@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,10 +18,13 @@ from pipeline.config import Dense
 from pipeline.models.adapters import WEIGHTS
 from pipeline.store import digest, refuse_existing, replacing
 
+if TYPE_CHECKING:
+    from pipeline.models.encoder import Kind
+
 VECTORS = "vectors.parquet"
 
 
-def write(folder: Path, spec: Dense, made: Mapping[str, tuple[Sequence[str], np.ndarray]]) -> Path:
+def write(folder: Path, spec: Dense, made: Mapping[Kind, tuple[Sequence[str], np.ndarray]]) -> Path:
     """The file, with texts' vectors (n, dim), unit rows, both by the texts' kind, beside the adapter in `folder`.
 
     Raises `InputError` where there are some already.
@@ -35,7 +39,7 @@ def write(folder: Path, spec: Dense, made: Mapping[str, tuple[Sequence[str], np.
     return folder / VECTORS
 
 
-def beside(folder: Path, spec: Dense, kind: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def beside(folder: Path, spec: Dense, kind: Kind, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Which of the texts have vectors in `folder`, as places (m,), and those vectors (m, dim) float32, unit rows."""
     if not (folder / VECTORS).is_file():
         return np.empty(0, dtype=int), np.empty((0, 0), dtype=np.float32)
@@ -45,7 +49,7 @@ def beside(folder: Path, spec: Dense, kind: str, texts: Sequence[str]) -> tuple[
     return found["place"].to_numpy(), rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _names(folder: Path, spec: Dense, kind: str, texts: Sequence[str]) -> list[str]:
+def _names(folder: Path, spec: Dense, kind: Kind, texts: Sequence[str]) -> list[str]:
     with (folder / WEIGHTS).open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     about = {name: getattr(spec, name) for name in ("pooling", "attention", "max_tokens")}

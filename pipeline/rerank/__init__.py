@@ -65,7 +65,7 @@ def score(
     """The run of `judge`, asked in the way of `spec`."""
     if isinstance(spec, Listwise):
         return listwise.score(queries, catalog, pool, judge, spec)
-    return pointwise.score(queries, catalog, pool, judge, spec.depth)
+    return pointwise.score(queries, catalog, pool, judge, spec)
 
 
 @contextmanager

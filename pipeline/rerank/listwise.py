@@ -25,7 +25,7 @@ def score(queries: pl.DataFrame, catalog: pl.DataFrame, pool: pl.DataFrame, judg
     shown: dict[int, list[tuple[str, list[int], str]]] = {}  # by their number: the query, its labels as shown, the prompt
     for row in candidates(queries, catalog, pool, spec.depth).iter_rows(named=True):
         for slots in _showings(row["query_id"], len(row["label"]), spec):
-            prompt = prompts.listwise(row, [row["label"][i] for i in slots], spec.none)
+            prompt = prompts.listwise(row, [row["label"][i] for i in slots], spec.none, spec.prompt)
             shown.setdefault(len(slots), []).append((row["query_id"], [row["label_id"][i] for i in slots], prompt))
     parts = []
     for size, group in sorted(shown.items()):

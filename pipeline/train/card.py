@@ -50,7 +50,7 @@ def judge_card(record: Mapping[str, Any], spec: Judge, recipe: Training, train: 
         f"{prompts.JUDGE_SYSTEM}"
     )
     shown = _shown(train).join(catalog, on="label_id", maintain_order="left")
-    texts = [prompts.pointwise(row, row["label"]) for row in shown.iter_rows(named=True)]
+    texts = [prompts.pointwise(row, row["label"], spec.prompt) for row in shown.iter_rows(named=True)]
     stage = {"rerank": {recipe.stage: spec.model_dump()}}
     return _card(record, spec.weights, recipe, train, head, about, texts, stage)
 

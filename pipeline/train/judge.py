@@ -70,12 +70,12 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     # the states of a single epoch would be read once: computed in passing they cost the same, and no disk
     learning = Embedder(judge, recipe.frozen if recipe.epochs > 1 else 0, sources.fingerprint(base))
     shown = [[label, *others] for label, others in zip(rows.train["label_id"], negatives, strict=True)]
-    units = lists(learning, rows.train, shown, catalog)
+    units = lists(learning, rows.train, shown, catalog, spec)
     held = ranking = None
     scores: list[dict[str, Any]] = []
     if fold is not None:
         known = told.join(rows.queries, on="query_id", how="semi")
-        held = Held(rows, Ranking(Embedder(judge, 0, learning.weights), rows.queries, known, catalog, spec.depth))
+        held = Held(rows, Ranking(Embedder(judge, 0, learning.weights), rows.queries, known, catalog, spec))
         scores = [{"stage": "candidates"} | row for row in held.scores(known)]
     adapters.add(model, recipe.lora, recipe.frozen, recipe.room)
     if recipe.start:

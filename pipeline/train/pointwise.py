@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import prompts
-from pipeline.config import YesNo
+from pipeline.config import Pointwise, YesNo
 from pipeline.rerank.listwise import candidates
 from pipeline.runs import run, stack
 from pipeline.train.units import AT_ONCE, Embedder, Unit
@@ -23,11 +23,15 @@ from pipeline.train.units import AT_ONCE, Embedder, Unit
 NODES = 1024  # computed at a time where there are gradients: more trees a batch are filled up to longer ones
 
 
-def lists(embedder: Embedder, queries: pl.DataFrame, shown: Sequence[Sequence[int]], catalog: pl.DataFrame) -> list[Unit]:
+def lists(
+    embedder: Embedder, queries: pl.DataFrame, shown: Sequence[Sequence[int]], catalog: pl.DataFrame, spec: Pointwise
+) -> list[Unit]:
     """A unit for each row of `queries`: the prompts that ask about the labels `shown` to it."""
     names = dict(catalog.iter_rows())
     rows = zip(queries.iter_rows(named=True), shown, strict=True)
-    return embedder.units([[prompts.pointwise(row, names[label]) for label in labels] for row, labels in rows], shown)
+    return embedder.units(
+        [[prompts.pointwise(row, names[label], spec.prompt) for label in labels] for row, labels in rows], shown
+    )
 
 
 class Lists(nn.Module):
@@ -58,11 +62,11 @@ class Ranking:
     """How a judge that learns orders the candidates of queries."""
 
     def __init__(
-        self, embedder: Embedder, queries: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, depth: int
+        self, embedder: Embedder, queries: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, spec: Pointwise
     ) -> None:
         self.embedder, self.told = embedder, told
-        self.rows = candidates(queries, catalog, told, depth)
-        self.units = lists(embedder, self.rows, self.rows["label_id"].to_list(), catalog)
+        self.rows = candidates(queries, catalog, told, spec.depth)
+        self.units = lists(embedder, self.rows, self.rows["label_id"].to_list(), catalog, spec)
 
     def __call__(self) -> pl.DataFrame:
         """The run: the `depth` best by their margins, what lies deeper as it was told."""
