@@ -14,7 +14,7 @@ from itertools import pairwise
 import polars as pl
 
 from pipeline import prompts
-from pipeline.config import Config, Dense, Listwise, Pointwise
+from pipeline.config import LOCAL, Config, Dense, Listwise, Pointwise
 from pipeline.data import Competition, queries_of
 from pipeline.errors import InputError
 from pipeline.models import sources
@@ -35,7 +35,7 @@ CHARACTERS = 3.5  # a token: Qwen2.5 on the competition's questions; its labels 
 CONTEXT = 0.6 * GIB  # what CUDA, cuBLAS and NCCL take of a GPU before anything is loaded
 READ = 200e6  # bytes a second from a Kaggle input: assumed
 START = 60  # seconds until an engine has imported, profiled and warmed up: assumed
-BATCHED = {"vllm": 8192, "server": 8192, "transformers": 4096}  # tokens at a time
+BATCHED = {"vllm": 8192, "server": 8192, "transformers": 4096, "tree": 4096}  # tokens at a time
 SEQUENCES = 256  # whose logits vLLM computes at a time
 CPU_CACHE = 2 * GIB  # VLLM_CPU_KVCACHE_SPACE, as we start it
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -172,7 +172,7 @@ def need(name: str, spec: Model, reading: Reading, machine: Machine) -> Need:
         others = form.activations(spec.batch_tokens, width, 1)
     else:
         form, own = shape(spec.weights, spec.engine_args), spec.engine_args
-        served = spec.engine != "transformers"
+        served = spec.engine not in LOCAL
         parts = at_once = own.get("tensor_parallel_size", 1) if served else 1
         tokens = own.get("max_num_batched_tokens", BATCHED[spec.engine])
         cache = form.cache(width) * (spec.max_tokens if served else tokens) / parts

@@ -106,8 +106,8 @@ def reference(folder: Path, asked: list[str], adapter: Path) -> dict[str | None,
     return answers
 
 
-@pytest.mark.parametrize(("engine", "adapted"), [("vllm", False), ("vllm", True), ("server", True)])
-def test_vllm_however_it_is_spoken_to_and_transformers_agree(
+@pytest.mark.parametrize(("engine", "adapted"), [("vllm", False), ("vllm", True), ("server", True), ("tree", True)])
+def test_trees_and_vllm_however_it_is_spoken_to_agree_with_transformers(
     engine: str, adapted: bool, folder: Path, asked: list[str], adapter: Path, reference: dict[str | None, np.ndarray]
 ) -> None:
     name = str(adapter) if adapted else None

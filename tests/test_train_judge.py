@@ -203,7 +203,7 @@ def test_steps_lower_the_loss_until_the_right_candidate_is_yes_and_the_wrong_one
     queries = pl.DataFrame(told, schema=QUERIES.columns)
     catalog = pl.DataFrame({"label_id": list(NAMES), "label": list(NAMES.values())}, schema=CATALOG.columns)
     model = load(tiny_judge, Pointwise(weights=str(tiny_judge), dtype="float32"))
-    judge = TreeJudge(model, Chat(tiny_judge, 2048))
+    judge = TreeJudge(model[0].model, Chat(tiny_judge, 2048))
     embedder = Embedder(judge, 0, "these")
     units = lists(embedder, queries, [[1, 2, 3], [2, 1, 3], [3, 1]], catalog)  # one list is shorter
     adapters.add(model, Lora(rank=8, alpha=16), 0, "train.judge")

@@ -11,12 +11,15 @@ import pytest
 
 from pipeline import prompts
 from pipeline.config import Lora, Pointwise
-from pipeline.models import adapters
-from pipeline.models.judge import Chat
+from pipeline.errors import InputError
+from pipeline.models import adapters, memory
+from pipeline.models.judge import Chat, KeptJudge
 from pipeline.models.packed import encode
 from pipeline.models.transformers_engine import TransformersJudge
 from pipeline.models.tree import grow
+from pipeline.models.tree_engine import TreeEngine
 from pipeline.models.tree_judge import TreeJudge, load
+from pipeline.store import Store
 from pipeline.train.units import Embedder
 
 torch = pytest.importorskip("torch", reason="the models' packages are not installed")
@@ -33,7 +36,7 @@ def spec_of(folder: Path, **settings: Any) -> Pointwise:
 
 
 def judge_of(folder: Path) -> TreeJudge:
-    return TreeJudge(load(folder, spec_of(folder)), Chat(folder, 2048))
+    return TreeJudge(load(folder, spec_of(folder))[0].model, Chat(folder, 2048))
 
 
 def served(folder: Path, **settings: Any) -> np.ndarray:
@@ -77,7 +80,7 @@ def test_an_adapter_that_is_merged_gives_the_margins_with_which_it_was_trained(t
                 weight.normal_(std=0.1).copy_(weight.half())  # it will be stored in 16 bits
     (folder := tmp_path / "adapter").mkdir()
     adapters.save(model, str(tiny_judge), folder)
-    learnt = encode(TreeJudge(model, Chat(tiny_judge, 2048)), PROMPTS, 4096)[:, 0]
+    learnt = encode(TreeJudge(model[0].model, Chat(tiny_judge, 2048)), PROMPTS, 4096)[:, 0]
     np.testing.assert_allclose(learnt, served(tiny_judge, adapter=str(folder)), atol=1e-3)
     assert np.abs(learnt - served(tiny_judge)).max() > 0.1
 
@@ -151,3 +154,39 @@ def test_the_margins_do_not_depend_on_the_batch_and_are_of_32_bits_under_autocas
     with torch.autocast("cpu", torch.bfloat16):
         rounded = encode(judge, PROMPTS, 4096)
     assert not (torch.as_tensor(rounded) == torch.as_tensor(rounded).bfloat16()).all()
+
+
+@pytest.mark.parametrize("options", [OPTIONS, ("A", "B", "C")], ids=["yes or no", "letters"])
+def test_the_engine_s_answers_are_the_reference_engine_s_and_what_prompts_share_is_computed_once(
+    options: tuple[str, ...], tiny_judge: Path
+) -> None:
+    trees, plain = (kind(tiny_judge, spec_of(tiny_judge)) for kind in (TreeEngine, TransformersJudge))
+    found = trees.logprobs(PROMPTS, options)
+    np.testing.assert_allclose(found, plain.logprobs(PROMPTS, options), atol=1e-3)
+    assert np.ptp(found[:, 0]) > 0.1
+    assert len(grow([trees.chat.encode(prompt) for prompt in PROMPTS], causal=True)) <= trees.computed < 0.6 * plain.computed
+
+
+def test_the_engine_is_named_in_the_config_lays_an_adapter_on_and_writes(tiny_judge: Path, tmp_path: Path) -> None:
+    model = load(tiny_judge, spec_of(tiny_judge))
+    adapters.add(model, Lora(rank=4, alpha=8), 2, "train.judge")
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model[0].model.parameters():
+            if weight.requires_grad:
+                weight.normal_(std=0.1)
+    (folder := tmp_path / "adapter").mkdir()
+    adapters.save(model, str(tiny_judge), folder)
+    spec = spec_of(tiny_judge, engine="tree", adapter=str(folder))
+    found = KeptJudge(spec, Store(tmp_path / "results")).logprobs(PROMPTS, OPTIONS)
+    np.testing.assert_allclose(found[:, 0] - found[:, 1], served(tiny_judge, adapter=str(folder)), atol=1e-3)
+    plain = TransformersJudge(tiny_judge, spec_of(tiny_judge))
+    assert TreeEngine(tiny_judge, spec_of(tiny_judge, engine="tree")).write(PROMPTS[:2], 4) == plain.write(PROMPTS[:2], 4)
+    memory.release()
+
+
+def test_the_engine_refuses_a_model_that_masks_in_a_way_of_its_own(another: Any) -> None:
+    near = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0, "layer_types": ["sliding_attention"] * 4}
+    folder = another(**near)
+    with pytest.raises(InputError, match="another engine"):
+        TreeEngine(folder, spec_of(folder))

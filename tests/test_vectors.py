@@ -52,9 +52,9 @@ def test_vectors_take_a_byte_a_number_and_come_back_as_unit_rows_by_text(folder:
     assert pl.read_parquet_schema(folder / VECTORS)["vector"] == pl.Array(pl.Int8, 64)
 
 
-@pytest.mark.parametrize("settings", [{"max_tokens": 64}, {"pooling": "mean"}, {"attention": "bidirectional"}])
+@pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"attention": "bidirectional"}])
 def test_vectors_are_not_given_for_what_they_were_not_made_of(folder: Path, settings: dict[str, Any]) -> None:
-    assert beside(folder, Dense(template="seed", top_k=30), "query", TEXTS)[0].size == 12  # a template is in the texts
+    assert beside(folder, Dense(template="seed", max_tokens=99), "query", TEXTS)[0].size == 12  # a template is in the text
     assert beside(folder, Dense(**settings), "query", TEXTS)[0].size == 0
     assert beside(folder, Dense(), "label", TEXTS)[0].size == 0
     (folder / WEIGHTS).write_bytes(b"others")
@@ -64,6 +64,16 @@ def test_vectors_are_not_given_for_what_they_were_not_made_of(folder: Path, sett
 def test_vectors_that_are_there_are_not_written_over(folder: Path) -> None:
     with pytest.raises(InputError, match="it exists"):
         write(folder, Dense(), {"query": (TEXTS, rows(12, seed=1))})
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more", None])
+def test_a_file_that_is_no_such_is_named(folder: Path, content: bytes | None) -> None:
+    if content is None:
+        pl.DataFrame({"name": ["x"]}).write_parquet(folder / VECTORS)
+    else:
+        (folder / VECTORS).write_bytes(content)
+    with pytest.raises(InputError, match=r"vectors.parquet(?s:.*)Remove it"):
+        beside(folder, Dense(), "query", TEXTS)
 
 
 @pytest.fixture(scope="module")

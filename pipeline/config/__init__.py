@@ -6,6 +6,7 @@ A stage is swapped by its `kind`, and ablated by setting its block to null.
 from pipeline.config.reading import dump, load, merge, resolved
 from pipeline.config.stages import (
     ADAPTER,
+    LOCAL,
     WRITTEN,
     Blend,
     Bm25,
@@ -25,6 +26,7 @@ from pipeline.config.tree import Config
 
 __all__ = [
     "ADAPTER",
+    "LOCAL",
     "WRITTEN",
     "Blend",
     "Bm25",

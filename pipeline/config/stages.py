@@ -13,6 +13,7 @@ QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 ADAPTER, SMALL = "bundles/encoder", "bundles/minilm"  # what we trained on Qwen's weights, and on MiniLM's
 WRITTEN = "bundles/written/questions.csv"  # what we wrote for each label
+LOCAL = ("transformers", "tree")  # engines in this process, without vLLM
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 # "one-word" for a language model; "short", the same in fewer tokens, for one that is trained; "plain" for a model that was
 # trained to embed; "seed" for the published seed model
@@ -91,7 +92,7 @@ class Dense(Examples):
 class Judge(Spec):
     """What the two kinds of reranker share."""
 
-    engine: Literal["vllm", "server", "transformers", "ray", "hashed"] = "vllm"
+    engine: Literal["vllm", "server", "transformers", "tree", "ray", "hashed"] = "vllm"
     weights: str = QWEN
     adapter: str | None = None  # a PEFT folder that was trained on these weights
     dtype: Dtype = "auto"
@@ -109,7 +110,7 @@ class Judge(Spec):
     timeout: float = Field(120, gt=0)  # seconds for one answer
     concurrent: int = Field(16, ge=1)  # requests at a time
     # of the engine "ray" alone
-    worker: Literal["vllm", "transformers"] = "vllm"  # the engine that each worker runs
+    worker: Literal["vllm", "transformers", "tree"] = "vllm"  # the engine that each worker runs
     workers: int = Field(2, ge=1)
     ray_args: dict[str, Any] = {}  # Ray's own for each worker, e.g. {num_gpus: 2}
 
@@ -135,8 +136,8 @@ class Judge(Spec):
             raise ValueError("url and served are settings of engine=server")
         if self.served and not self.url:
             raise ValueError("served names a model at a url; a server that we start names its own")
-        if self.reasoning and (self.engine not in ("vllm", "transformers") or (self.adapter and self.engine != "vllm")):
-            raise ValueError("reasoning is written by engine=vllm, or by engine=transformers without an adapter")
+        if self.reasoning and (self.engine not in ("vllm", *LOCAL) or (self.adapter and self.engine != "vllm")):
+            raise ValueError("reasoning is written by engine=vllm, or by transformers and tree without an adapter")
         if self.reasoning >= self.max_tokens // 2:
             raise ValueError("reasoning: less than half of max_tokens, which the question needs")
         if self.reasoning and self.prompt and f"{{{prompts.REASONING}}}" not in self.prompt:

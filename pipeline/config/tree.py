@@ -38,7 +38,7 @@ class Config(Spec):
     retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {
         "lexical": Tfidf(examples=(WRITTEN,)),
         "minilm": Dense(weights=MINILM, adapter=SMALL, template="plain", max_tokens=256, examples=(WRITTEN,)),
-        "dense": Dense(adapter=ADAPTER, template="short"),
+        "dense": Dense(adapter=ADAPTER, template="short", examples=(WRITTEN,)),
     }
     rrf_k: int = Field(60, ge=1)
     pool: int = Field(100, ge=25)  # candidates a query that reach the later stages

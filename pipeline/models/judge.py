@@ -139,6 +139,10 @@ def start(folder: Path, spec: Spec) -> Engine:
         from pipeline.models.server_engine import ServerJudge
 
         return ServerJudge(folder, spec)
+    if spec.engine == "tree":
+        from pipeline.models.tree_engine import TreeEngine
+
+        return TreeEngine(folder, spec)
     from pipeline.models.transformers_engine import TransformersJudge
 
     return TransformersJudge(folder, spec)

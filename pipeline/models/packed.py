@@ -157,8 +157,8 @@ def mixed(body: Any) -> Iterator[None]:
         yield
 
 
-def encode(packed: Layers, texts: Sequence[str], nodes: int) -> np.ndarray:
-    """(n, dim) float32 in the texts' order, `nodes` nodes computed at a time."""
+def encode(packed: Layers, texts: Sequence[str], nodes: int, quiet: bool = False) -> np.ndarray:
+    """(n, dim) float32 in the texts' order, `nodes` nodes computed at a time; with a progress bar unless `quiet`."""
     import torch
     from tqdm import tqdm
 
@@ -166,7 +166,7 @@ def encode(packed: Layers, texts: Sequence[str], nodes: int) -> np.ndarray:
     groups = families(tokens, packed.causal)
     trees = [grow([tokens[i] for i in group], packed.causal) for group in groups]
     vectors = np.zeros((len(texts), packed.dim), dtype=np.float32)
-    with torch.inference_mode(), tqdm(total=len(texts), unit="text", desc="encoding") as bar:
+    with torch.inference_mode(), tqdm(total=len(texts), unit="text", desc="encoding", disable=quiet) as bar:
         for batch, places in batches(trees, nodes):
             which = [i for place in places for i in groups[place]]
             vectors[which] = packed.vectors(batch).float().cpu().numpy()

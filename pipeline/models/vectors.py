@@ -1,7 +1,7 @@
 """Vectors that lie beside an adapter: of the labels and their examples, which everyone would otherwise have to read anew.
 
 A number takes eight bits: a row is scaled to ±127, and has its length of one again when it is read. A vector is found by the
-adapter's weights, the settings and the text, so none is given for another text, or by another model.
+adapter's weights, the pooling, the attention and the text, so none is given for another text, or by another model.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.config import Dense
+from pipeline.errors import InputError
 from pipeline.models.adapters import WEIGHTS
 from pipeline.store import digest, refuse_existing, replacing
 
@@ -40,11 +41,22 @@ def write(folder: Path, spec: Dense, made: Mapping[Kind, tuple[Sequence[str], np
 
 
 def beside(folder: Path, spec: Dense, kind: Kind, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the texts have vectors in `folder`, as places (m,), and those vectors (m, dim) float32, unit rows."""
+    """Which of the texts have vectors in `folder`, as places (m,), and those vectors (m, dim) float32, unit rows.
+
+    Raises `InputError` for a file that is not what `write` wrote.
+    """
     if not (folder / VECTORS).is_file():
         return np.empty(0, dtype=int), np.empty((0, 0), dtype=np.float32)
     asked = pl.DataFrame({"name": _names(folder, spec, kind, texts)}).with_row_index("place")
-    found = asked.join(pl.read_parquet(folder / VECTORS), on="name", maintain_order="left")
+    try:
+        found = asked.join(pl.read_parquet(folder / VECTORS).select("name", "vector"), on="name", maintain_order="left")
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            folder / VECTORS,
+            found=str(error).splitlines()[0],
+            wanted="what `eedi train vectors` wrote",
+            remedy="Remove it: the texts are then read anew.",
+        ) from None
     rows = found["vector"].to_numpy().astype(np.float32)
     return found["place"].to_numpy(), rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -52,5 +64,5 @@ def beside(folder: Path, spec: Dense, kind: Kind, texts: Sequence[str]) -> tuple
 def _names(folder: Path, spec: Dense, kind: Kind, texts: Sequence[str]) -> list[str]:
     with (folder / WEIGHTS).open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
-    about = {name: getattr(spec, name) for name in ("pooling", "attention", "max_tokens")}
+    about = {name: getattr(spec, name) for name in ("pooling", "attention")}
     return [digest([weights, about, kind, text])[:32] for text in texts]

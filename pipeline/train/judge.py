@@ -17,7 +17,7 @@ from pipeline.data import Competition, text_hashes
 from pipeline.errors import InputError
 from pipeline.models import adapters, sources
 from pipeline.models.judge import Chat
-from pipeline.models.tree_judge import TreeJudge, load
+from pipeline.models.tree_judge import TreeJudge, load, misfit
 from pipeline.schema import QUERIES
 from pipeline.train.candidates import candidates, wrong
 from pipeline.train.card import judge_card
@@ -58,14 +58,9 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     base = sources.resolve(spec.weights)
     torch.manual_seed(recipe.seed)
     model = load(base, spec)
-    judge = TreeJudge(model, Chat(base, spec.max_tokens))
+    judge = TreeJudge(model[0].model, Chat(base, spec.max_tokens))
     if not judge.fits():
-        raise InputError(
-            f"weights {spec.weights}",
-            found="a language model that does not take masks and positions of ours",
-            wanted="Qwen, Llama, Mistral or one of their kind",
-            remedy="Choose other weights.",
-        )
+        raise misfit(spec.weights, "Choose other weights.")
     refuse_frozen(judge, recipe)
     # the states of a single epoch would be read once: computed in passing they cost the same, and no disk
     learning = Embedder(judge, recipe.frozen if recipe.epochs > 1 else 0, sources.fingerprint(base))
