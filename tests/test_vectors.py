@@ -49,7 +49,7 @@ def test_vectors_take_a_byte_a_number_and_come_back_as_unit_rows_by_text(folder:
     assert places.tolist() == [1, 2, 3] and found.dtype == np.float32
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
     assert (found * rows(12)[[7, 2, 7]]).sum(1).min() > 0.9999
-    assert pl.read_parquet_schema(folder / VECTORS)["vector"] == pl.Array(pl.Int8, 64)
+    assert pl.read_parquet(folder / VECTORS)["vector"].bin.size().unique().to_list() == [64]
 
 
 @pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"attention": "bidirectional"}])

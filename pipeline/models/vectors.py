@@ -34,7 +34,7 @@ def write(folder: Path, spec: Dense, made: Mapping[Kind, tuple[Sequence[str], np
     names = [name for kind, (texts, _) in made.items() for name in _names(folder, spec, kind, texts)]
     rows = np.concatenate([vectors for _, vectors in made.values()])
     short = np.rint(127 * rows / np.abs(rows).max(axis=1, keepdims=True)).astype(np.int8)
-    frame = pl.DataFrame({"name": names, "vector": pl.Series(short, dtype=pl.Array(pl.Int8, rows.shape[1]))})
+    frame = pl.DataFrame({"name": names, "vector": [row.tobytes() for row in short]})
     with replacing(folder / VECTORS) as file:
         frame.unique("name", maintain_order=True).write_parquet(file, compression="zstd")
     return folder / VECTORS
@@ -45,8 +45,9 @@ def beside(folder: Path, spec: Dense, kind: Kind, texts: Sequence[str]) -> tuple
 
     Raises `InputError` for a file that is not what `write` wrote.
     """
+    nothing = np.empty(0, dtype=int), np.empty((0, 0), dtype=np.float32)
     if not (folder / VECTORS).is_file():
-        return np.empty(0, dtype=int), np.empty((0, 0), dtype=np.float32)
+        return nothing
     asked = pl.DataFrame({"name": _names(folder, spec, kind, texts)}).with_row_index("place")
     try:
         found = asked.join(pl.read_parquet(folder / VECTORS).select("name", "vector"), on="name", maintain_order="left")
@@ -57,7 +58,9 @@ def beside(folder: Path, spec: Dense, kind: Kind, texts: Sequence[str]) -> tuple
             wanted="what `eedi train vectors` wrote",
             remedy="Remove it: the texts are then read anew.",
         ) from None
-    rows = found["vector"].to_numpy().astype(np.float32)
+    if found.is_empty():
+        return nothing
+    rows = np.array([np.frombuffer(row, dtype=np.int8) for row in found["vector"]], dtype=np.float32)
     return found["place"].to_numpy(), rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
