@@ -205,7 +205,7 @@ def test_steps_lower_the_loss_until_the_right_candidate_is_yes_and_the_wrong_one
     model = load(tiny_judge, Pointwise(weights=str(tiny_judge), dtype="float32"))
     judge = TreeJudge(model[0].model, Chat(tiny_judge, 2048))
     embedder = Embedder(judge, 0, "these")
-    units = lists(embedder, queries, [[1, 2, 3], [2, 1, 3], [3, 1]], catalog)  # one list is shorter
+    units = lists(embedder, queries, [[1, 2, 3], [2, 1, 3], [3, 1]], catalog, Pointwise())  # one list is shorter
     adapters.add(model, Lora(rank=8, alpha=16), 0, "train.judge")
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     loss = Lists(model, embedder, units, YesNo())
