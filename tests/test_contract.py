@@ -125,7 +125,7 @@ def test_prompts_of_one_question_stand_together(frames: tuple[pl.DataFrame, pl.D
     queries, catalog = frames
     judge = Recorder()
     pool = retrieve(queries, catalog, Tfidf(top_k=25), store)
-    pointwise.score(queries, catalog, pool, judge, depth=3)
+    pointwise.score(queries, catalog, pool, judge, Pointwise(depth=3))
     questions = [prompts.tidy(text) for text in queries["question"]]
     order = [next(i for i, text in enumerate(questions) if f"Question: {text}\n" in prompt) for prompt in judge.asked]
     changes = sum(a != b for a, b in pairwise(order))

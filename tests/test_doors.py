@@ -28,6 +28,7 @@ DOORS = {
     "shift.py",  # fit; `corrected` and `estimate` take none
     "importance.py",  # scores
     "cv.py",  # scores
+    "foretell.py",  # puts questions aside, and scores them
     "study.py",  # keeps it for reports
     "report/content.py",  # shows it
     "metrics.py",  # scores
@@ -41,7 +42,7 @@ DOORS = {
     "train/contrastive.py",  # learns it
     "train/bank.py",  # lays what is learnt beside its label
     "train/held.py",  # scores a fold
-    "train/encoder.py",  # scores all folds
+    "train/each_fold.py",  # scores all folds
     "sample/competition.py",  # makes it
 }
 BLIND = {  # functions that rank, and therefore may not be handed truth
