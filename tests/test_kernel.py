@@ -186,7 +186,7 @@ def test_the_wheel_holds_the_package_and_nothing_that_lay_about(built: Path) -> 
     package = Path(inputs.__file__).parents[1]
     sources_ = [
         path
-        for pattern in ("*.py", "siblings/*.txt", "box.sh", "report/page.html", "report/style.css", "report/script.js")
+        for pattern in ("*.py", "*/*.txt", "box.sh", "report/page.html", "report/style.css", "report/script.js")
         for path in package.rglob(pattern)
     ]
     assert members == {str(path.relative_to(package.parent)) for path in sources_}
