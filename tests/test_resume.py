@@ -29,7 +29,7 @@ pytest.importorskip("torch", reason="the models' packages are not installed")
 
 Eedi = Callable[..., CompletedProcess[str]]
 
-# what this holds in memory besides the weights is in a checkpoint, so that a resumed training can be compared bit by bit
+# by names, against the batch: nothing is remembered besides the weights, so a resumed training can be compared bit by bit
 ADAPTER = {"kind": "contrastive", "negatives": "batch", "hard": 0, "frozen": 2, "learning_rate": 3e-3}
 SEED = {"kind": "seed", "learning_rate": 1e-3}
 JUDGE = {"frozen": 2, "negatives": 2, "learning_rate": 3e-3}
@@ -42,7 +42,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(folder: Path, weights: Path, recipe: dict[str, Any], model: str = "encoder", **more: Any) -> Path:
     """A config file for a checkpoint a step."""
-    spec = {"weights": str(weights), "template": "short", "dtype": "float32", "adapter": None}
+    spec = {"weights": str(weights), "template": "short", "dtype": "float32", "adapter": None, "examples": []}
     judge = {"kind": "pointwise", "weights": str(weights), "dtype": "float32", "depth": 3}
     training = {"batch": 4, "epochs": 5, "checkpoint_minutes": 1e-9, **more, **recipe}
     told = {"name": "tiny", "retrieve": {"dense": spec}, "sample": {"train": 24, "test": 4}, "fit": {"folds": 2}}

@@ -57,6 +57,7 @@ def test_vectors_are_not_given_for_what_they_were_not_made_of(folder: Path, sett
     assert beside(folder, Dense(template="seed", max_tokens=99), "query", TEXTS)[0].size == 12  # a template is in the text
     assert beside(folder, Dense(**settings), "query", TEXTS)[0].size == 0
     assert beside(folder, Dense(), "label", TEXTS)[0].size == 0
+    assert beside(folder, Dense(), "query", [])[0].size == 0
     (folder / WEIGHTS).write_bytes(b"others")
     assert beside(folder, Dense(), "query", TEXTS)[0].size == 0
 

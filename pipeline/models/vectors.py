@@ -46,7 +46,7 @@ def beside(folder: Path, spec: Dense, kind: Kind, texts: Sequence[str]) -> tuple
     Raises `InputError` for a file that is not what `write` wrote.
     """
     nothing = np.empty(0, dtype=int), np.empty((0, 0), dtype=np.float32)
-    if not (folder / VECTORS).is_file():
+    if not texts or not (folder / VECTORS).is_file():
         return nothing
     asked = pl.DataFrame({"name": _names(folder, spec, kind, texts)}).with_row_index("place")
     try:
