@@ -106,9 +106,9 @@ class Chain:
         return [(part.rows, rows, self.split(part.fold).train) for part, rows in zip(parts, others, strict=True)]
 
     def marked(self, ranking: pl.DataFrame) -> pl.DataFrame:
-        """The run with a column `unseen`: what counts as unseen in each query's own fold."""
+        """The run `shift.marked` by what counts as unseen in each query's own fold."""
         of = {fold: ranking.join(self.part(fold), on="query_id", how="semi") for fold in self.numbers}
-        return pl.concat(shift.marked(each, self.split(fold).train) for fold, each in of.items())
+        return pl.concat(shift.marked(each, self.split(fold).train, self.catalog.height) for fold, each in of.items())
 
     def seen(self) -> pl.DataFrame:
         """The part of the scored queries' QRELS whose labels stand on their fold's training side."""

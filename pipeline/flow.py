@@ -95,10 +95,11 @@ def _blended(competition: Competition, bundle: Bundle, queries: pl.DataFrame, do
     rows = features(queries, competition.catalog, done.pool, done.runs, bundle.label_stats, told)
     assert bundle.booster and config.blend
     ranking = blend.apply(bundle.booster, rows)
-    if bundle.shift is None or config.blend.unseen == "folds":
+    if bundle.shift is None or config.blend.unseen is None:
         return ranking
-    marked = shift.marked(ranking, bundle.label_stats)
-    share = shift.estimate(marked, bundle.shift) if config.blend.unseen == "estimate" else config.blend.unseen
+    marked = shift.marked(ranking, bundle.label_stats, competition.catalog.height)
+    share = bundle.shift.share if config.blend.unseen == "folds" else config.blend.unseen
+    share = shift.estimate(marked, bundle.shift) if share == "estimate" else share
     log.info("%.0f%% of the answers are taken to have labels that training never shows", 100 * share)
     return shift.corrected(marked, bundle.shift, share)
 

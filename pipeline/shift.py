@@ -1,12 +1,15 @@
 """Label shift: a test shows more labels that training never did than the folds, or fewer, and the blend must know.
 
-On out-of-fold rows the blend's scores become probabilities within a query, by a scale and an offset of the unseen labels.
-Another share of unseen labels is then another prior, and the share itself can be read off a test without labels.
+On out-of-fold rows the blend's scores become probabilities within a query, by a scale and the odds of the unseen labels.
+Another share of unseen labels is then another prior, and the share itself can be read off a test without labels. A fold
+shows fewer labels than all of training does, so the same share falls to more labels there: a prior is a class's, and every
+label of the class has an even part of it.
 Source: Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities" (2002).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +26,29 @@ ROUNDS, ENOUGH = 500, 1e-5
 
 @dataclass(frozen=True)
 class Shift:
-    """Within a query, P(label) is in proportion to exp(scale * score + offset where unseen), at the `share` of the folds."""
+    """Within a query, P(label) is in proportion to exp(scale * score + odds where unseen) / the labels of its class.
+
+    `share` is the folds' own of unseen labels, at which scale and odds were fitted.
+    """
 
     scale: float
-    offset: float
+    odds: float
     share: float
 
 
-def marked(ranking: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
-    """The RUN with a column `unseen`: whether no row of the frame `shown` has the label."""
+def marked(ranking: pl.DataFrame, shown: pl.DataFrame, labels: int) -> pl.DataFrame:
+    """The RUN with two columns: `unseen`, whether no row of the frame `shown` has the label, and `even`, the logarithm of the
+    label's even part of its class. There are so many `labels` in all."""
     known = shown.select("label_id").unique().with_columns(unseen=pl.lit(False))
-    return ranking.join(known, on="label_id", how="left", maintain_order="left").with_columns(pl.col("unseen").fill_null(True))
+    seen, unseen = (-math.log(max(count, 1)) for count in (known.height, labels - known.height))
+    return ranking.join(known, on="label_id", how="left", maintain_order="left").with_columns(
+        pl.col("unseen").fill_null(True),
+        even=pl.when(pl.col("unseen").is_null()).then(unseen).otherwise(seen),
+    )
 
 
 def fit(ranking: pl.DataFrame, qrels: pl.DataFrame) -> Shift:
-    """The likeliest scale and offset for a `marked` out-of-fold run: a conditional logit with two weights.
+    """The likeliest scale and odds for a `marked` out-of-fold run: a conditional logit with two weights.
 
     Queries whose gold the run lacks say nothing. Raises `InputError` when none is left.
     """
@@ -51,10 +62,10 @@ def fit(ranking: pl.DataFrame, qrels: pl.DataFrame) -> Shift:
             wanted="some",
             remedy="Raise pool or fit.questions.",
         )
-    table, gold, starts = _table(rows), rows["gold"].to_numpy() == 1, _starts(rows)
+    table, even, gold, starts = _table(rows), rows["even"].to_numpy(), rows["gold"].to_numpy() == 1, _starts(rows)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        chance, log_chance = _chances(table @ weights, starts)
+        chance, log_chance = _chances(table @ weights + even, starts)
         expected = np.add.reduceat(table * chance[:, None], starts)
         slope = table[gold] - np.repeat(expected, np.add.reduceat(gold.astype(int), starts), axis=0)
         return -float(log_chance[gold].mean()), -slope.mean(axis=0)
@@ -84,7 +95,7 @@ def estimate(ranking: pl.DataFrame, shift: Shift) -> float:
 def _logits(shift: Shift, share: float) -> pl.Expr:
     wanted = min(max(share, LEAST), 1 - LEAST)
     move = np.log(wanted / (1 - wanted)) - np.log(shift.share / (1 - shift.share))
-    return pl.col("score").cast(pl.Float64) * shift.scale + pl.col("unseen") * float(shift.offset + move)
+    return pl.col("score").cast(pl.Float64) * shift.scale + pl.col("unseen") * float(shift.odds + move) + pl.col("even")
 
 
 def _table(rows: pl.DataFrame) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -102,6 +104,26 @@ def test_label_statistics_are_free_of_the_folds_they_describe(settings: Config, 
         assert not inside & set(chain.split(fold).train["query_id"])
         counted = label_stats(chain.split(fold).train, chain.everything)["count"].sum()
         assert counted == chain.split(fold).train.height < qrels.height
+
+
+def test_the_ranking_is_brought_to_the_share_of_unseen_labels_that_the_config_assumes(
+    settings: Config, competition: Competition, store: Store
+) -> None:
+    bundle = flow.fit(competition, settings, store)
+    assert bundle.shift
+
+    def ranked_first(unseen: Any) -> tuple[pl.DataFrame, float]:
+        assert settings.blend
+        assumed = settings.model_copy(update={"blend": settings.blend.model_copy(update={"unseen": unseen})})
+        ranking = flow.predict(competition, replace(bundle, config=assumed), store).stages[flow.BLEND]
+        first = ranking.group_by("query_id", maintain_order=True).first()
+        return ranking, first.join(bundle.label_stats, on="label_id", how="anti").height / first.height
+
+    few, many = ranked_first(0.05)[1], ranked_first(0.95)[1]
+    assert few < ranked_first("estimate")[1] < many
+    assert ranked_first("folds")[0].equals(ranked_first(bundle.shift.share)[0])
+    plain, moved = (ranked_first(each)[0].sort("query_id", "label_id") for each in (None, "folds"))
+    assert not np.allclose(plain["score"], moved["score"])
 
 
 def test_gold_is_never_added_to_a_pool(settings: Config, competition: Competition, store: Store) -> None:

@@ -13,11 +13,15 @@ from pipeline.runs import run
 from pipeline.schema import QRELS
 from pipeline.shift import Shift
 
-SEEN, UNSEEN = range(10), range(10, 20)
-SHOWN = pl.DataFrame([("0_A", label) for label in SEEN], schema=QRELS.columns, orient="row")
+LABELS = 20
 
 
-def planted(share: float, queries: int = 3000, seed: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:
+def shown(seen: int) -> pl.DataFrame:
+    """Training's QRELS, which show the first labels."""
+    return pl.DataFrame([("0_A", label) for label in range(seen)], schema=QRELS.columns, orient="row")
+
+
+def planted(share: float, queries: int = 3000, seed: int = 1, seen: int = 10) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A run of twenty candidates a query and its golds, unseen ones among them at the share given.
 
     A gold's score is drawn two higher than the others', so that P(label) is in proportion to its prior times exp(2 * score).
@@ -25,36 +29,37 @@ def planted(share: float, queries: int = 3000, seed: int = 1) -> tuple[pl.DataFr
     rng = np.random.default_rng(seed)
     rows, golds = [], []
     for number in range(queries):
-        gold = rng.choice(UNSEEN if rng.random() < share else SEEN)
+        gold = rng.integers(seen, LABELS) if rng.random() < share else rng.integers(seen)
         golds.append((f"{number}_A", gold))
-        rows += [(f"{number}_A", label, rng.normal() + 2 * (label == gold)) for label in (*SEEN, *UNSEEN)]
+        rows += [(f"{number}_A", label, rng.normal() + 2 * (label == gold)) for label in range(LABELS)]
     ranking = run(pl.DataFrame(rows, schema=["query_id", "label_id", "score"], orient="row"))
-    return shift.marked(ranking, SHOWN), pl.DataFrame(golds, schema=QRELS.columns, orient="row")
+    return shift.marked(ranking, shown(seen), LABELS), pl.DataFrame(golds, schema=QRELS.columns, orient="row")
 
 
 def test_marked_tells_what_training_never_showed() -> None:
-    ranking, _ = planted(0.5, queries=1)
-    assert dict(ranking.select("label_id", "unseen").iter_rows()) == {n: n >= 10 for n in range(20)}
+    ranking, _ = planted(0.5, queries=1, seen=4)
+    told = {label: (unseen, even) for label, unseen, even in ranking.select("label_id", "unseen", "even").iter_rows()}
+    assert told == {n: (n >= 4, pytest.approx(-np.log(16 if n >= 4 else 4))) for n in range(LABELS)}
 
 
 def test_the_scale_the_prior_and_the_share_of_the_rows_are_found() -> None:
-    found = shift.fit(*planted(0.65))
+    found = shift.fit(*planted(0.65, seen=6))
     assert found.scale == pytest.approx(2.0, abs=0.1)
-    assert found.offset == pytest.approx(np.log(0.65 / 0.35), abs=0.15)
+    assert found.odds == pytest.approx(np.log(0.65 / 0.35), abs=0.15)
     assert found.share == pytest.approx(0.65, abs=0.03)
 
 
-def test_a_constant_on_the_unseen_scores_is_taken_back_by_the_offset() -> None:
+def test_a_constant_on_the_unseen_scores_is_taken_back_by_the_odds() -> None:
     ranking, golds = planted(0.65)
     plain = shift.fit(ranking, golds)
     lowered = ranking.with_columns(score=pl.col("score") - 1.5 * pl.col("unseen"))
     found = shift.fit(lowered, golds)
-    assert found.offset == pytest.approx(plain.offset + 1.5 * plain.scale, abs=0.05)
+    assert found.odds == pytest.approx(plain.odds + 1.5 * plain.scale, abs=0.05)
     one, other = (shift.corrected(each, by, 0.65) for each, by in ((ranking, plain), (lowered, found)))
     assert per_query(one, golds)["ap"].mean() == pytest.approx(per_query(other, golds)["ap"].mean(), abs=0.002)
 
 
-def test_at_the_folds_own_share_and_without_an_offset_the_order_stays() -> None:
+def test_at_the_folds_own_share_and_at_even_odds_the_order_stays() -> None:
     ranking, _ = planted(0.65, queries=50)
     same = shift.corrected(ranking, Shift(2.0, 0.0, 0.65), 0.65)
     assert same.select(*QRELS.columns).equals(run(ranking).select(*QRELS.columns))
@@ -63,16 +68,17 @@ def test_at_the_folds_own_share_and_without_an_offset_the_order_stays() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.9, 1.0])
 def test_a_higher_assumed_share_lifts_the_unseen(share: float) -> None:
     ranking, _ = planted(0.65, queries=200)
-    moved = shift.marked(shift.corrected(ranking, Shift(2.0, 0.0, 0.65), share), SHOWN)
+    moved = shift.marked(shift.corrected(ranking, Shift(2.0, 0.0, 0.65), share), shown(10), LABELS)
     first = moved.group_by("query_id", maintain_order=True).first()["unseen"].mean()
     assert isinstance(first, float)
     assert first < 0.6 if share < 0.5 else first > 0.7
 
 
+@pytest.mark.parametrize("seen", [4, 10, 15])
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.65, 0.9])
-def test_the_share_of_a_test_is_read_off_its_scores_alone(share: float) -> None:
+def test_the_share_of_a_test_is_read_off_its_scores_alone_however_many_labels_are_shown_there(share: float, seen: int) -> None:
     fitted = shift.fit(*planted(0.65, seed=1))
-    fresh, _ = planted(share, seed=2)
+    fresh, _ = planted(share, seed=2, seen=seen)
     assert shift.estimate(fresh, fitted) == pytest.approx(share, abs=0.05)
 
 

@@ -198,8 +198,9 @@ class Blend(Spec):
 
     objective: Literal["lambdarank", "binary"] = "lambdarank"
     without: tuple[Literal["scores", "agreement", "siblings", "neighbours", "labels", "texts"], ...] = ()  # features left out
-    # the share of answers whose label training never shows: read off the test, as in the folds (fit.unseen), or given
-    unseen: Literal["estimate", "folds"] | Annotated[float, Field(ge=0, le=1)] = "folds"
+    # the share of the test's answers whose label training never shows: as in the folds (fit.unseen), read off the test, or
+    # given; null leaves the booster's order as it is
+    unseen: Literal["estimate", "folds"] | Annotated[float, Field(ge=0, le=1)] | None = "folds"
     rounds: int = Field(150, ge=1)
     learning_rate: float = Field(0.05, gt=0)
     leaves: int = Field(8, ge=2)
