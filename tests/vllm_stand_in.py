@@ -72,18 +72,20 @@ class Handler(BaseHTTPRequestHandler):
             self.server.asked += 1
             self.server.running += 1
             self.server.most = max(self.server.most, self.server.running)
-        try:
-            if isinstance(fault, float):
-                time.sleep(fault)
-            if isinstance(fault, int):
-                self.answer(fault, {"error": {"message": f"fault {fault}", "code": fault}})
-            elif body["model"] != self.server.name:
-                self.answer(404, {"error": {"message": f"The model `{body['model']}` does not exist.", "code": 404}})
-            else:
-                self.answer(200, self.completion(body))
-        finally:
-            with self.server.lock:
-                self.server.running -= 1
+        if isinstance(fault, float):
+            time.sleep(fault)
+        status, content = self.outcome(body, fault)
+        with self.server.lock:  # before the answer is sent: it may bring the next request
+            self.server.running -= 1
+        self.answer(status, content)
+
+    def outcome(self, body: dict[str, Any], fault: int | float | None) -> tuple[int, dict[str, Any]]:
+        """What a request is answered with: a fault, the wrong model's refusal or a completion."""
+        if isinstance(fault, int):
+            return fault, {"error": {"message": f"fault {fault}", "code": fault}}
+        if body["model"] != self.server.name:
+            return 404, {"error": {"message": f"The model `{body['model']}` does not exist.", "code": 404}}
+        return 200, self.completion(body)
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         """As vLLM writes one."""
