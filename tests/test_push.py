@@ -184,10 +184,18 @@ def test_a_dataset_that_kaggle_cannot_process_ends_the_push(account: Account, se
         pushed(account, built)
 
 
-def test_a_file_whose_upload_failed_is_missed(account: Account, server: StandIn, built: Path) -> None:
+def test_a_file_whose_upload_failed_ends_the_push(account: Account, server: StandIn, built: Path) -> None:
     server.lost = {"config.yaml"}
     # the client's 2.2.5 raises what earlier ones only print
     with pytest.raises(InputError, match=r"found:  (no|Upload unsuccessful:) config\.yaml"):
+        pushed(account, built)
+
+
+def test_a_file_that_kaggle_did_not_keep_is_missed(account: Account, server: StandIn, built: Path) -> None:
+    server.answers["ListDatasetFiles"] = lambda _: {
+        "datasetFiles": [{"name": name} for name in server.files[DATASET] if name != "config.yaml"]
+    }
+    with pytest.raises(InputError, match=r"dataset, on Kaggle\n  found:  no config\.yaml"):
         pushed(account, built)
 
 
