@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from pipeline import prompts
 from pipeline.config import Pointwise, YesNo
 from pipeline.rerank.listwise import candidates
-from pipeline.runs import run, stack
+from pipeline.rerank.pointwise import placed
+from pipeline.runs import stack
 from pipeline.train.units import AT_ONCE, Embedder, Unit
 
 NODES = 1024  # computed at a time where there are gradients: more trees a batch are filled up to longer ones
@@ -64,13 +65,13 @@ class Ranking:
     def __init__(
         self, embedder: Embedder, queries: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, spec: Pointwise
     ) -> None:
-        self.embedder, self.told = embedder, told
+        self.embedder, self.told, self.prior = embedder, told, spec.prior
         self.rows = candidates(queries, catalog, told, spec.depth)
         self.units = lists(embedder, self.rows, self.rows["label_id"].to_list(), catalog, spec)
 
     def __call__(self) -> pl.DataFrame:
-        """The run: the `depth` best by their margins, what lies deeper as it was told."""
+        """The run: the `depth` best by their margins and `prior`, what lies deeper as it was told."""
         with torch.no_grad():
             margins = self.embedder.read(self.units, AT_ONCE)[:, 0].cpu().numpy()
         pairs = self.rows.select("query_id", "label_id").explode("label_id")
-        return stack(run(pairs.with_columns(score=pl.Series(margins))), self.told)
+        return stack(placed(pairs, margins, self.prior), self.told)
