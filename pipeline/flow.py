@@ -25,10 +25,10 @@ from pipeline.features import features, label_stats, votes
 from pipeline.folds import make_folds, one_out
 from pipeline.metrics import evaluate
 from pipeline.models.encoder import learnt
-from pipeline.near import near_of, told_of
+from pipeline.near import answers_of, near_of, told_of
 from pipeline.rerank import by_promise, prompts_of
 from pipeline.schema import LABEL_STATS, QRELS
-from pipeline.scoring import Scored, pooled, reranked
+from pipeline.scoring import Scored, Told, pooled, reranked
 from pipeline.store import Store
 from pipeline.study import Study
 from pipeline.train.rows import labelled, training_rows
@@ -64,7 +64,7 @@ def predict(
     budget reaches. `better` is given each ranking that is better than the ones before it.
     """
     queries, catalog, truth = queries_of(competition.test), competition.catalog, competition.truth
-    done = begun or pooled(queries, competition, bundle.config, store, None, budget, better)
+    done = begun or pooled(queries, competition, bundle.config, store, None, budget, better, told_to(competition))
     judged = by_promise(queries, done.pool, max((spec.depth for spec in bundle.config.rerank.values()), default=0))
     reranked(done, judged, competition, bundle.config, store, budget)
     better(list(done.stages.values())[-1])
@@ -84,6 +84,11 @@ def predict(
         log.warning("the bundle or a retriever was fitted on %d of these questions: the scores below flatter it", len(known))
     seen = truth.join(bundle.label_stats, on="label_id", how="semi")
     return Prediction(queries, catalog, done.stages, final, table(done, truth, seen))
+
+
+def told_to(competition: Competition) -> list[Told]:
+    """The test's queries, and the training answers that are examples of labels to them: all."""
+    return [(queries_of(competition.test), answers_of(competition, competition.train_qrels))]
 
 
 def _blended(competition: Competition, bundle: Bundle, queries: pl.DataFrame, done: Scored, store: Store) -> pl.DataFrame:
@@ -185,7 +190,8 @@ def out_of_fold_stages(
     )
     judged = draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge is to score %d", queries.height, judged.height)
-    done = pooled(queries, competition, config, store, given, budget)
+    shown = [(side.held.select("query_id"), answers_of(competition, side.train)) for side in sides]
+    done = pooled(queries, competition, config, store, given, budget, told=shown)
     later = queries_of(competition.test).height * sum(map(prompts_of, config.rerank.values()))
     reranked(done, judged, competition, config, store, budget, later, given)
     near, told = (ask(queries, competition, config, store) for ask in (near_of, told_of))
@@ -198,12 +204,15 @@ def retrieved(competition: Competition, config: Config, fold: int | None, store:
     What counts as seen is what the fold's training side shows. Questions that a retriever was trained on are left out.
     """
     config = config.model_copy(update={"rerank": {}})
-    queries, qrels, seen = held_out(competition, config, fold)
-    return table(pooled(queries, competition, config, store), qrels, seen)
+    queries, qrels, seen, told = held_out(competition, config, fold)
+    return table(pooled(queries, competition, config, store, told=told), qrels, seen)
 
 
-def held_out(competition: Competition, config: Config, fold: int | None) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """The labelled training answers, of one fold or of each, as QUERIES; their QRELS; and those of them that count as seen.
+def held_out(
+    competition: Competition, config: Config, fold: int | None
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[Told]]:
+    """The labelled training answers, of one fold or of each, as QUERIES; their QRELS; those of them that count as seen; and
+    what is told of labels to each fold.
 
     Raises `InputError` where a model was trained on all of them.
     """
@@ -214,7 +223,8 @@ def held_out(competition: Competition, config: Config, fold: int | None) -> tupl
     qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))
     if queries.is_empty():
         raise _all_learnt()
-    return queries, qrels.join(queries, on="query_id", how="semi"), seen
+    told = [(part.queries, answers_of(competition, part.shown)) for part in parts]
+    return queries, qrels.join(queries, on="query_id", how="semi"), seen, told
 
 
 def _not_learnt(questions: pl.DataFrame, config: Config) -> pl.DataFrame:

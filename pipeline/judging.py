@@ -71,10 +71,10 @@ def judged(competition: Competition, config: Config, fold: int | None, questions
         raise InputError(
             "rerank", found="no judge that holds a model", wanted="one at least", remedy="Take configs/judges.yaml."
         )
-    queries, qrels, seen = held_out(competition, config, fold)
+    queries, qrels, seen, told = held_out(competition, config, fold)
     queries = draw(queries, questions, config.fit.seed)
     qrels = qrels.join(queries, on="query_id", how="semi")
-    done = pooled(queries, competition, config, store)
+    done = pooled(queries, competition, config, store, told=told)
     gains: list[dict[str, Any]] = []
     costs: list[dict[str, Any]] = []
     for name, spec in specs.items():

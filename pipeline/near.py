@@ -1,4 +1,4 @@
-"""What is near a query by a retriever's likeness: labelled training answers, and the examples of labels."""
+"""Labelled training answers, and the examples of labels: what there is, and what is near a query by a likeness."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.config import Bm25, Config, Dense, Tfidf
 from pipeline.data import Competition, queries_of
 from pipeline.features import votes
 from pipeline.retrieve.neighbours import neighbours
-from pipeline.schema import NEIGHBOURS, QRELS, QUERIES
+from pipeline.schema import EXAMPLES, NEIGHBOURS, QRELS, QUERIES, check
 from pipeline.scoring import examples_of
 from pipeline.store import Store
 
@@ -24,8 +24,18 @@ def near_of(queries: pl.DataFrame, competition: Competition, config: Config, sto
         if specs:
             log.warning("no train.csv: nothing is known of the answers like these")
         return {name: pl.DataFrame(schema=NEIGHBOURS.columns) for name in specs}
-    others = queries_of(competition.train).join(competition.train_qrels, on="query_id", how="semi", maintain_order="left")
+    others = answers_of(competition, competition.train_qrels).select(*QUERIES.columns)
     return {name: neighbours(queries, others, spec, k, store) for name, (spec, k) in specs.items()}
+
+
+def answers_of(competition: Competition, shown: pl.DataFrame | None) -> pl.DataFrame:
+    """The labelled training answers as EXAMPLES; those count whose labels are among the QRELS `shown`."""
+    if competition.train is None or competition.train_qrels is None or shown is None:
+        return pl.DataFrame(schema=EXAMPLES.columns)
+    told = queries_of(competition.train).join(competition.train_qrels, on="query_id", maintain_order="left")
+    known = shown.select(*QRELS.key, counts=pl.lit(True))
+    marked = told.join(known, on=QRELS.key, how="left", maintain_order="left").with_columns(pl.col("counts").fill_null(False))
+    return check(marked.select(*EXAMPLES.columns), EXAMPLES)
 
 
 def told_of(queries: pl.DataFrame, competition: Competition, config: Config, store: Store) -> dict[str, pl.DataFrame]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,14 @@ from pipeline.errors import InputError
 from pipeline.models import sources
 from pipeline.rerank import prompts_of, rerank
 from pipeline.retrieve import retrieve
-from pipeline.runs import fuse, stack, top_k
+from pipeline.runs import fuse, run, stack, top_k
 from pipeline.schema import RUN
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
 
 FUSION, ALL = "fusion of retrievers", "fusion of all"
+Told = tuple[pl.DataFrame, pl.DataFrame]  # query_ids, and training answers as EXAMPLES: those count that may be known there
 
 
 @dataclass
@@ -81,8 +82,11 @@ def pooled(
     given: Mapping[str, pl.DataFrame] | None = None,
     budget: Budget | None = None,
     better: Callable[[pl.DataFrame], None] = lambda ranking: None,
+    told: Sequence[Told] = (),
 ) -> Scored:
     """Stage one: retrieve, fuse, and cut to the pool. A retriever whose run is `given` is not asked.
+
+    `told` are parts of the queries, each with the training answers that are examples of labels there.
 
     With a budget, a retriever that fails may be lost (`Budget.lose`), and all but the first are stopped when the time is up,
     though not before they could find what is kept: their runs are empty then, and this is said. `better` is given the fusion
@@ -97,7 +101,9 @@ def pooled(
             continue
         try:
             with stopped_after(max(budget.left, LEAST) if done.stages else math.inf):
-                done.stages[name] = done.runs[name] = done.timed(name, store, _retrieved, queries, competition, spec, store)
+                done.stages[name] = done.runs[name] = done.timed(
+                    name, store, _retrieved, queries, competition, spec, store, told
+                )
         except OutOfTime:
             budget.warn(f"{name}: the time is short, it is left out")
         except Exception as error:
@@ -113,8 +119,20 @@ def pooled(
     return done
 
 
-def _retrieved(queries: pl.DataFrame, competition: Competition, spec: Bm25 | Tfidf | Dense, store: Store) -> pl.DataFrame:
-    return retrieve(queries, competition.catalog, spec, store, examples_of(competition, spec))
+def _retrieved(
+    queries: pl.DataFrame, competition: Competition, spec: Bm25 | Tfidf | Dense, store: Store, told: Sequence[Told]
+) -> pl.DataFrame:
+    examples, runs, rest = examples_of(competition, spec), [pl.DataFrame(schema=RUN.columns)], queries
+    for part, answers in told:
+        mine = rest.join(part, on="query_id", how="semi", maintain_order="left")
+        rest = rest.join(part, on="query_id", how="anti", maintain_order="left")
+        if mine.join(answers.filter("counts"), on="question_id", how="semi").height:
+            raise ValueError("answers to a question among the examples that it is ranked by")
+        if mine.height:
+            runs.append(retrieve(mine, competition.catalog, spec, store, examples, answers))
+    if rest.height:
+        runs.append(retrieve(rest, competition.catalog, spec, store, examples))
+    return run(pl.concat(runs))
 
 
 def reranked(

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config import ADAPTER, WRITTEN, Blend, Config, Dense, Listwise, Pointwise, Tfidf, dump, load, merge, resolved
+from pipeline.config import Blend, Config, Listwise, Pointwise, Tfidf, dump, load, merge, resolved
 from pipeline.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -64,7 +64,7 @@ def test_a_file_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> Non
     config = load(yaml_file(tmp_path, "retrieve:\n  dense: {batch_tokens: 300}\n"))
     assert config.retrieve == {
         **Config().retrieve,
-        "dense": Dense(adapter=ADAPTER, template="short", examples=(WRITTEN,), batch_tokens=300),
+        "dense": Config().retrieve["dense"].model_copy(update={"batch_tokens": 300}),
     }
     assert config.model_copy(update={"retrieve": Config().retrieve}) == Config()
 

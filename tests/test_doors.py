@@ -122,3 +122,19 @@ def test_a_fold_s_own_labels_change_no_out_of_fold_rank(settings: Config, compet
     honest, planted = (out_of_fold(each.parts()) for each in (chain, replace(chain, qrels=spoiled)))
     assert honest.filter(of_fold).equals(planted.filter(of_fold))
     assert not honest.equals(planted)  # the other folds do learn from those labels
+
+
+def test_a_fold_s_own_labels_change_no_retriever_s_ranking_of_it(
+    settings: Config, competition: Competition, tmp_path: Path
+) -> None:
+    """Planted leak, as above: training answers are examples of labels, but never to their own fold."""
+    assert competition.train_qrels is not None
+    honest, chain = flow.out_of_fold_stages(competition, settings, Store(tmp_path))
+    inside = pl.col("query_id").is_in(chain.part(chain.numbers[0])["query_id"].implode())
+    mine = competition.train_qrels.filter(inside)
+    mixed = mine.with_columns(mine["label_id"].shuffle(seed=1))
+    spoiled = pl.concat([competition.train_qrels.filter(~inside), mixed])
+    planted, _ = flow.out_of_fold_stages(replace(competition, train_qrels=spoiled), settings, Store(tmp_path))
+    for name in settings.retrieve:
+        assert honest.runs[name].filter(inside).equals(planted.runs[name].filter(inside)), name
+    assert not honest.runs["lexical"].equals(planted.runs["lexical"]), "the other folds are told of them"

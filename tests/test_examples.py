@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,15 @@ from pipeline import scoring
 from pipeline.config import Config, Dense, Examples, Listwise, Pointwise, Tfidf, load
 from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, label_hash, labels_of, queries_of, read_examples
 from pipeline.metrics import per_query
+from pipeline.models.encoder import Kind
+from pipeline.models.hashed import HashedEncoder
 from pipeline.models.judge import Reader
+from pipeline.near import answers_of
 from pipeline.prompts import tidy
 from pipeline.rerank import score
 from pipeline.retrieve import retrieve
-from pipeline.retrieve.prototypes import prototypes
+from pipeline.retrieve.dense import vectors
+from pipeline.retrieve.prototypes import prototypes, weighted
 from pipeline.runs import run
 from pipeline.sample import opened
 from pipeline.schema import CATALOG, EXAMPLES, check
@@ -55,6 +59,12 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 def catalog_of(*names: str) -> pl.DataFrame:
     return pl.DataFrame(list(enumerate(names)), schema=CATALOG.columns, orient="row")
+
+
+def answers_to(query_ids: list[str], labels: list[int], counts: list[bool]) -> pl.DataFrame:
+    fields = {name: [""] * len(labels) for name in EXAMPLES.columns if name not in ("query_id", "label_id", "counts")}
+    frame = pl.DataFrame({"query_id": query_ids, "label_id": labels, "counts": counts, **fields})
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in EXAMPLES.columns.items())
 
 
 def test_examples_are_the_labelled_answers_with_ids_of_their_own(competition: Competition, write: Callable[..., Path]) -> None:
@@ -92,12 +102,66 @@ def test_a_question_of_the_competition_is_never_an_example(
 @pytest.mark.parametrize("kind", [np.asarray, csr_matrix], ids=["dense", "sparse"])
 def test_a_prototype_is_the_mean_of_the_examples_and_a_share_of_the_name(kind: Callable[[np.ndarray], np.ndarray]) -> None:
     names, vectors = np.eye(4)[:3], np.array([[0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-    examples = pl.DataFrame({"label_id": [8, 8, 9]})
+    told = pl.DataFrame({"label_id": [8, 8, 9], "weight": [1.0, 1.0, 1.0]})
     catalog = pl.DataFrame({"label_id": [7, 8, 9]})
-    made = prototypes(kind(names), kind(vectors), catalog, examples, Examples(name_share=0.5))
+    made = prototypes(kind(names), kind(vectors), catalog, told, Examples(name_share=0.5))
     rows = made.toarray() if hasattr(made, "toarray") else made
     wanted = np.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.5], [0.0, 0.0, 0.5, 1.0]])
     assert rows == pytest.approx(wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
+
+
+def test_an_answer_weighs_as_many_examples_as_it_is_worth_and_nothing_where_it_does_not_count() -> None:
+    names, vectors = np.eye(3), np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    written = answers_to(["x:1"], [0], [True])
+    told = weighted(written, answers_to(["2_B", "3_B"], [0, 1], [True, False]), Examples(answers=3))
+    assert told["weight"].to_list() == [1, 3, 0]
+    made = prototypes(names, vectors, pl.DataFrame({"label_id": [0, 1, 2]}), told, Examples(name_share=1))
+    assert made[0] == pytest.approx(np.array([1, 0.25, 0.75]) / np.linalg.norm([1, 0.25, 0.75]))
+    assert made[1].tolist() == [0, 1, 0], "nothing is told of it: it is its name"
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
+def test_a_training_answer_lifts_its_label_and_the_handicap_takes_it_back(
+    spec: Tfidf | Dense, competition: Competition, tmp_path: Path
+) -> None:
+    store, queries = Store(tmp_path), queries_of(competition.test).head(1)
+    best, other = (
+        retrieve(queries, competition.catalog, spec, store).sort("score", descending=True)["label_id"][i] for i in (0, -1)
+    )
+    told = queries.with_columns(query_id=pl.lit("x_B"), label_id=pl.lit(other, pl.Int32), counts=pl.lit(True))
+
+    def first(**settings: float) -> int:
+        known = spec.model_copy(update=settings)
+        ranking = retrieve(queries, competition.catalog, known, store, None, told)
+        return int(ranking.sort("score", descending=True)["label_id"][0])
+
+    assert (first(), first(answers=1), first(answers=1, handicap=1)) == (best, other, best)
+
+
+def test_queries_that_are_among_the_answers_are_read_once(competition: Competition) -> None:
+    assert competition.train is not None
+    others, read = queries_of(competition.train), []
+
+    class Reader(HashedEncoder):
+        def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+            read.append(len(texts))
+            return super().encode(texts, kind)
+
+    spec = Dense(weights="hashed", template="plain")
+    queries, strange = others[5:8], queries_of(competition.test)
+    asked, known = vectors(queries, others, Reader(), spec)
+    assert read == [others.height] and (asked == known[5:8]).all()
+    asked, _ = vectors(strange, others, Reader(), spec)
+    assert read[1:] == [others.height, strange.height] and len(asked) == strange.height
+
+
+def test_a_retriever_is_never_told_the_answers_of_the_questions_that_it_ranks(competition: Competition, tmp_path: Path) -> None:
+    """Planted leak: all training answers as examples, and one of them as a query."""
+    assert competition.train is not None
+    queries = queries_of(competition.train).head(1)
+    told = [(queries, answers_of(competition, competition.train_qrels))]
+    with pytest.raises(ValueError, match="among the examples"):
+        scoring.pooled(queries, competition, load(HASHED), Store(tmp_path), told=told)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)

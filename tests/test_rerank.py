@@ -16,8 +16,9 @@ from pipeline.config import Listwise, Pointwise
 from pipeline.errors import EngineDied
 from pipeline.models import judge as judges
 from pipeline.models import memory
-from pipeline.rerank import by_promise, prompts_of, rerank
-from pipeline.runs import run
+from pipeline.rerank import by_promise, prompts_of, rerank, score
+from pipeline.runs import ranked, run
+from pipeline.schema import RUN
 from pipeline.store import Store
 
 QUESTIONS, DEPTH = 6, 5
@@ -219,3 +220,19 @@ def test_where_nothing_may_be_missing_an_engine_that_does_not_live_is_an_error(
     engine.deaths = 10**6
     with pytest.raises(EngineDied, match="no memory"):
         judged(strict=True)
+
+
+def test_a_prior_weighs_a_margin_by_the_candidate_s_place(engine: Engine, tmp_path: Path) -> None:
+    """What a judge says, less `prior` times the logarithm of the rank, 1 for the pool's best."""
+    lists = pool()
+    spec = Pointwise(engine="transformers", weights="tiny", depth=DEPTH)
+
+    def asked(**settings: float) -> pl.DataFrame:
+        return score(QUERIES, CATALOG, lists, engine, spec.model_copy(update=settings))
+
+    plain, weighed = asked(), asked(prior=2)
+    places = ranked(lists).select(*RUN.key, "rank")
+    both = plain.join(weighed, on=RUN.key).join(places, on=RUN.key)
+    assert both.height == QUERIES.height * DEPTH
+    wanted = both["score"] - 2 * both["rank"].log()
+    assert both["score_right"].to_numpy() == pytest.approx(wanted.to_numpy(), abs=1e-5)

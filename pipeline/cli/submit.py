@@ -85,7 +85,7 @@ def submit(
                 raise
             budget.warn(f"{path} stays as it was: {budget.lose(path.name, error)}")
 
-    begun = pooled(draft.queries, competition, settings, store, None, budget, better)
+    begun = pooled(draft.queries, competition, settings, store, None, budget, better, flow.told_to(competition))
     if fitted is None:
         fitted = flow.fit_within(competition, settings, store, budget)
         show(tables.stages, "out of fold, on training questions", fitted.scores)

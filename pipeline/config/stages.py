@@ -45,10 +45,12 @@ class Sample(Spec):
 
 
 class Examples(Spec):
-    """What a retriever knows of a label beside its name: questions that were written for it."""
+    """What a retriever knows of a label beside its name: questions that were written for it, and training answers."""
 
     examples: tuple[str, ...] = ()  # files in train.csv's layout; a label is then the mean of its examples …
     name_share: float = Field(0.35, ge=0)  # … and this much of its name
+    answers: float = Field(0.0, ge=0)  # how many examples a training answer is worth to its label; 0: it is none
+    handicap: float = Field(0.0, ge=0)  # what is taken off the cosine of a label that has some, for those that have none
 
 
 class Tfidf(Examples):

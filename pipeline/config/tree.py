@@ -36,9 +36,11 @@ class Config(Spec):
     data: Data = Data()
     sample: Sample = Sample()
     retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {
-        "lexical": Tfidf(examples=(WRITTEN,)),
-        "minilm": Dense(weights=MINILM, adapter=SMALL, template="plain", max_tokens=256, examples=(WRITTEN,)),
-        "dense": Dense(adapter=ADAPTER, template="short", examples=(WRITTEN,)),
+        "lexical": Tfidf(examples=(WRITTEN,), answers=1, handicap=0.08),
+        "minilm": Dense(
+            weights=MINILM, adapter=SMALL, template="plain", max_tokens=256, examples=(WRITTEN,), answers=4, handicap=0.06
+        ),
+        "dense": Dense(adapter=ADAPTER, template="short", examples=(WRITTEN,), answers=4, handicap=0.05),
     }
     rrf_k: int = Field(60, ge=1)
     pool: int = Field(100, ge=25)  # candidates a query that reach the later stages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.config import Bm25, Dense, Tfidf
+from pipeline.config import Bm25, Dense, Examples, Tfidf
 from pipeline.store import Store
 
 
@@ -14,15 +14,20 @@ def retrieve(
     spec: Bm25 | Tfidf | Dense,
     store: Store,
     examples: pl.DataFrame | None = None,
+    answers: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The run of the retriever that `spec` names: its `top_k` labels for every query. `examples` are EXAMPLES of labels."""
+    """The run of the retriever that `spec` names: its `top_k` labels for every query.
+
+    `examples` are EXAMPLES of labels, `answers` training answers in the same columns, for retrievers that take them as such.
+    """
+    answers = answers if isinstance(spec, Examples) and spec.answers else None
     if not isinstance(spec, Dense):
         from pipeline.retrieve import lexical
 
         if isinstance(spec, Bm25):
             return lexical.bm25(queries, catalog, spec)
-        return lexical.tfidf(queries, catalog, spec, examples)
+        return lexical.tfidf(queries, catalog, spec, examples, answers)
     from pipeline.models.encoder import KeptEncoder
     from pipeline.retrieve import dense
 
-    return dense.search(queries, catalog, KeptEncoder(spec, store), spec, examples)
+    return dense.search(queries, catalog, KeptEncoder(spec, store), spec, examples, answers)

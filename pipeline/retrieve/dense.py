@@ -10,7 +10,7 @@ from pipeline.config import Dense
 from pipeline.data import read_notes
 from pipeline.models import sources
 from pipeline.models.encoder import Encoder
-from pipeline.retrieve.prototypes import prototypes
+from pipeline.retrieve.prototypes import handicaps, prototypes, weighted
 from pipeline.runs import nearest
 
 
@@ -27,13 +27,34 @@ def label_texts(catalog: pl.DataFrame, spec: Dense) -> list[str]:
 
 
 def search(
-    queries: pl.DataFrame, catalog: pl.DataFrame, encoder: Encoder, spec: Dense, examples: pl.DataFrame | None = None
+    queries: pl.DataFrame,
+    catalog: pl.DataFrame,
+    encoder: Encoder,
+    spec: Dense,
+    examples: pl.DataFrame | None = None,
+    answers: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The run of the `top_k` labels by cosine for each query; with EXAMPLES a label is its prototype."""
+    """The run of the `top_k` labels by cosine for each query; with EXAMPLES, or training answers as such, a label is its
+    prototype."""
     # in double precision, because in single the last digits, and so ties, hang on the order of the rows
     labels = encoder.encode(label_texts(catalog, spec), "label").astype(np.float64)
-    if examples is not None and examples.height:
-        told = encoder.encode(query_texts(examples, spec), "query").astype(np.float64)[examples["counts"].to_numpy()]
-        labels = prototypes(labels, told, catalog, examples.filter("counts"), spec)
-    texts = encoder.encode(query_texts(queries, spec), "query")
-    return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ labels.T, spec.top_k)
+    texts, others = vectors(queries, answers, encoder, spec)
+    told = weighted(examples, answers, spec)
+    if told.height:
+        # apart, because the answers are the same ones wherever the examples are not
+        written = [] if examples is None or examples.is_empty() else [encoder.encode(query_texts(examples, spec), "query")]
+        rows = np.concatenate([*written, others] if len(others) else written).astype(np.float64)
+        labels = prototypes(labels, rows, catalog, told, spec)
+    off = handicaps(catalog, answers, spec)
+    return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ labels.T - off, spec.top_k)
+
+
+def vectors(queries: pl.DataFrame, others: pl.DataFrame | None, encoder: Encoder, spec: Dense) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of the queries (n, dim) and of other QUERIES (m, dim); where these hold all of those, they are read once."""
+    if others is None or others.is_empty():
+        return encoder.encode(query_texts(queries, spec), "query"), np.empty((0, 0), dtype=np.float32)
+    known = encoder.encode(query_texts(others, spec), "query")
+    place = {query: i for i, query in enumerate(others["query_id"])}
+    if all(query in place for query in queries["query_id"]):
+        return known[[place[query] for query in queries["query_id"]]], known
+    return encoder.encode(query_texts(queries, spec), "query"), known

@@ -7,7 +7,7 @@ import polars as pl
 
 from pipeline import prompts
 from pipeline.config import Bm25, Tfidf
-from pipeline.retrieve.prototypes import prototypes
+from pipeline.retrieve.prototypes import handicaps, prototypes, weighted
 from pipeline.runs import nearest
 
 
@@ -25,15 +25,23 @@ def bm25(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Bm25) -> pl.DataFra
     return nearest(queries, catalog, lambda rows: np.stack([index.get_scores(text) for text in texts[rows]]), spec.top_k)
 
 
-def tfidf(queries: pl.DataFrame, catalog: pl.DataFrame, spec: Tfidf, examples: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The run of the cosine between TF-IDF rows (sublinear term frequency); with EXAMPLES a label is its prototype."""
+def tfidf(
+    queries: pl.DataFrame,
+    catalog: pl.DataFrame,
+    spec: Tfidf,
+    examples: pl.DataFrame | None = None,
+    answers: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """The run of the cosine between TF-IDF rows (sublinear term frequency); with EXAMPLES, or training answers as such, a label
+    is its prototype."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, spec.ngrams), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    examples = None if examples is None else examples.filter("counts")
-    told = [] if examples is None else [prompts.lexical_query(row) for row in examples.iter_rows(named=True)]
-    labels = vectorizer.fit_transform([*catalog["label"], *told])
-    if examples is not None:
-        labels = prototypes(labels[: catalog.height], labels[catalog.height :], catalog, examples, spec)
+    told = weighted(examples, answers, spec).filter(pl.col("weight") > 0)
+    known = [prompts.lexical_query(row) for row in told.iter_rows(named=True)]
+    labels = vectorizer.fit_transform([*catalog["label"], *known])
+    if known:
+        labels = prototypes(labels[: catalog.height], labels[catalog.height :], catalog, told, spec)
     texts = vectorizer.transform([prompts.lexical_query(row) for row in queries.iter_rows(named=True)])
-    return nearest(queries, catalog, lambda rows: (texts[rows] @ labels.T).toarray(), spec.top_k)
+    off = handicaps(catalog, answers, spec)
+    return nearest(queries, catalog, lambda rows: (texts[rows] @ labels.T).toarray() - off, spec.top_k)

@@ -54,9 +54,7 @@ def _tfidf(queries: pl.DataFrame, others: pl.DataFrame, spec: Tfidf) -> Cosine:
 
 def _dense(queries: pl.DataFrame, others: pl.DataFrame, spec: Dense, store: Store) -> Cosine:
     from pipeline.models.encoder import KeptEncoder
-    from pipeline.retrieve.dense import query_texts
+    from pipeline.retrieve.dense import vectors
 
-    encoder = KeptEncoder(spec, store)
-    known = encoder.encode(query_texts(others, spec), "query").T.astype(np.float64)
-    asked = encoder.encode(query_texts(queries, spec), "query")
-    return lambda rows: asked[rows].astype(np.float64) @ known
+    asked, known = vectors(queries, others, KeptEncoder(spec, store), spec)
+    return lambda rows: asked[rows].astype(np.float64) @ known.T.astype(np.float64)

@@ -16,6 +16,7 @@ from pipeline.config import Config, Contrastive, Dense
 from pipeline.data import Competition, text_hashes
 from pipeline.models import adapters, sources
 from pipeline.models.encoder import SentenceEncoder, load
+from pipeline.near import answers_of
 from pipeline.retrieve.dense import search
 from pipeline.scoring import examples_of
 from pipeline.train import contrastive, reconstruction
@@ -56,7 +57,8 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     held = None
     if fold is not None:
         told = examples_of(competition, spec)
-        held = Held(rows, lambda: search(rows.queries, competition.catalog, encoder, spec, told))
+        answers = answers_of(competition, rows.shown) if spec.answers else None
+        held = Held(rows, lambda: search(rows.queries, competition.catalog, encoder, spec, told, answers))
     seconds = place.train(model, task, held, recipe)
 
     def save(folder: Path) -> None:

@@ -23,13 +23,14 @@ from pipeline.schema import QUERIES
 class Rows:
     """`train`: QUERIES with a `label_id`, a row for each label. `queries` and `qrels`: the fold that is held out, if any.
 
-    `seen` is the part of `qrels` whose labels the real training rows show. A label that only written questions show counts
-    as unseen: no pupil's answer taught it.
+    `shown` are the QRELS of the training side, `seen` is the part of `qrels` whose labels stand there. A label that only
+    written questions show counts as unseen: no pupil's answer taught it.
     """
 
     train: pl.DataFrame
     queries: pl.DataFrame
     qrels: pl.DataFrame
+    shown: pl.DataFrame
     seen: pl.DataFrame
 
 
@@ -56,6 +57,7 @@ def training_rows(competition: Competition, fit: Fit, fold: int | None, written:
         train=pl.concat(parts),
         queries=queries.join(held, on="query_id", how="semi", maintain_order="left"),
         qrels=held,
+        shown=side,
         seen=held.join(side, on="label_id", how="semi"),
     )
 
