@@ -176,7 +176,7 @@ class Pointwise(Judge):
 
     kind: Literal["pointwise"] = "pointwise"
     depth: int = Field(10, ge=1)
-    prior: float = Field(0.0, ge=0)  # … less so much of the logarithm of its rank in the pool: 1 fits the draw that ours learn by
+    prior: float = Field(0.0, ge=0)  # … less so much of the logarithm of its rank in the pool: 1 is what ours learn by
 
 
 class Fit(Spec):
