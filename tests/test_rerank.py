@@ -222,7 +222,7 @@ def test_where_nothing_may_be_missing_an_engine_that_does_not_live_is_an_error(
         judged(strict=True)
 
 
-def test_a_prior_weighs_a_margin_by_the_candidate_s_place(engine: Engine, tmp_path: Path) -> None:
+def test_a_prior_weighs_a_margin_by_the_candidate_s_place(engine: Engine) -> None:
     """What a judge says, less `prior` times the logarithm of the rank, 1 for the pool's best."""
     lists = pool()
     spec = Pointwise(engine="transformers", weights="tiny", depth=DEPTH)

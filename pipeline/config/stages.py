@@ -172,11 +172,11 @@ class Listwise(Judge):
 
 
 class Pointwise(Judge):
-    """One prompt a candidate asks whether it explains the answer; the score is log P(Yes) - log P(No) …"""
+    """One prompt a candidate asks whether it explains the answer; the score is log P(Yes) - log P(No)."""
 
     kind: Literal["pointwise"] = "pointwise"
     depth: int = Field(10, ge=1)
-    prior: float = Field(0.0, ge=0)  # … less so much of the logarithm of its rank in the pool: 1 is what ours learn by
+    prior: float = Field(0.0, ge=0)  # how much of the logarithm of its rank in the pool is taken off that
 
 
 class Fit(Spec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.config import Bm25, Dense, Examples, Tfidf
+from pipeline.config import Bm25, Dense, Tfidf
 from pipeline.store import Store
 
 
@@ -20,7 +20,6 @@ def retrieve(
 
     `examples` are EXAMPLES of labels, `answers` training answers in the same columns, for retrievers that take them as such.
     """
-    answers = answers if isinstance(spec, Examples) and spec.answers else None
     if not isinstance(spec, Dense):
         from pipeline.retrieve import lexical
 

@@ -36,6 +36,7 @@ def search(
 ) -> pl.DataFrame:
     """The run of the `top_k` labels by cosine for each query; with EXAMPLES, or training answers as such, a label is its
     prototype."""
+    answers = answers if spec.answers else None
     # in double precision, because in single the last digits, and so ties, hang on the order of the rows
     labels = encoder.encode(label_texts(catalog, spec), "label").astype(np.float64)
     texts, others = vectors(queries, answers, encoder, spec)
@@ -43,7 +44,7 @@ def search(
     if told.height:
         # apart, because the answers are the same ones wherever the examples are not
         written = [] if examples is None or examples.is_empty() else [encoder.encode(query_texts(examples, spec), "query")]
-        rows = np.concatenate([*written, others] if len(others) else written).astype(np.float64)
+        rows = np.concatenate([*written, others]).astype(np.float64)
         labels = prototypes(labels, rows, catalog, told, spec)
     off = handicaps(catalog, answers, spec)
     return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ labels.T - off, spec.top_k)
@@ -52,7 +53,8 @@ def search(
 def vectors(queries: pl.DataFrame, others: pl.DataFrame | None, encoder: Encoder, spec: Dense) -> tuple[np.ndarray, np.ndarray]:
     """The vectors of the queries (n, dim) and of other QUERIES (m, dim); where these hold all of those, they are read once."""
     if others is None or others.is_empty():
-        return encoder.encode(query_texts(queries, spec), "query"), np.empty((0, 0), dtype=np.float32)
+        asked = encoder.encode(query_texts(queries, spec), "query")
+        return asked, asked[:0]
     known = encoder.encode(query_texts(others, spec), "query")
     place = {query: i for i, query in enumerate(others["query_id"])}
     if all(query in place for query in queries["query_id"]):

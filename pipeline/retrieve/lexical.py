@@ -37,6 +37,7 @@ def tfidf(
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, spec.ngrams), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    answers = answers if spec.answers else None
     told = weighted(examples, answers, spec).filter(pl.col("weight") > 0)
     known = [prompts.lexical_query(row) for row in told.iter_rows(named=True)]
     labels = vectorizer.fit_transform([*catalog["label"], *known])

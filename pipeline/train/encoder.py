@@ -57,7 +57,7 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     held = None
     if fold is not None:
         told = examples_of(competition, spec)
-        answers = answers_of(competition, rows.shown) if spec.answers else None
+        answers = answers_of(competition, rows.shown)
         held = Held(rows, lambda: search(rows.queries, competition.catalog, encoder, spec, told, answers))
     seconds = place.train(model, task, held, recipe)
 
