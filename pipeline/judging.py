@@ -24,7 +24,7 @@ from pipeline.metrics import compare
 from pipeline.models import memory, sources
 from pipeline.models.judge import Chat, Judge, start
 from pipeline.models.tree import grow
-from pipeline.rerank import score
+from pipeline.rerank import chunked, score
 from pipeline.runs import stack
 from pipeline.schema import RUN
 from pipeline.scoring import pooled
@@ -32,21 +32,22 @@ from pipeline.store import Store
 
 log = logging.getLogger(__name__)
 
-NAIVE = {"engine": "transformers", "dtype": "float32", "chunk": 1}
+NAIVE = {"engine": "transformers", "dtype": "float32"}
 
 
 @dataclass
-class _Chunked:
-    """A judge that asks an engine so many prompts at a time, and keeps what it was asked."""
+class _Asking:
+    """A judge that keeps what it asked its engine, which gets a prompt at a time if it is `naive`."""
 
     engine: Judge
-    chunk: int
+    naive: bool
     asked: list[str] = field(default_factory=list)
 
     def logprobs(self, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
         self.asked += prompts
-        chunks = tqdm(range(0, len(prompts), self.chunk), unit="chunk", desc="judge", disable=None)
-        return np.concatenate([self.engine.logprobs(prompts[at : at + self.chunk], options) for at in chunks])
+        if self.naive:
+            return np.concatenate([self.engine.logprobs([prompt], options) for prompt in prompts])
+        return self.engine.logprobs(prompts, options)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def judged(competition: Competition, config: Config, fold: int | None, questions
         costs.append(cost)
         if naive:
             plain, first = spec.model_copy(update=NAIVE), queries.head(naive)
-            again, slow = _ask(f"{name}, naive", plain, first, competition.catalog, done.pool)
+            again, slow = _ask(f"{name}, naive", plain, first, competition.catalog, done.pool, naive=True)
             apart = run.join(again, on=RUN.key).select((pl.col("score") - pl.col("score_right")).abs().max()).item()
             cost |= {"times naive": cost["answers/s"] / slow["answers/s"], "apart": apart}
             costs.append(slow | {"times naive": None, "apart": None})
@@ -92,7 +93,12 @@ def judged(competition: Competition, config: Config, fold: int | None, questions
 
 
 def _ask(
-    name: str, spec: Listwise | Pointwise, queries: pl.DataFrame, catalog: pl.DataFrame, pool: pl.DataFrame
+    name: str,
+    spec: Listwise | Pointwise,
+    queries: pl.DataFrame,
+    catalog: pl.DataFrame,
+    pool: pl.DataFrame,
+    naive: bool = False,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The judge's run over the queries, and what that cost. `least` are the tokens of the prompts' tree: what all of them begin
     with in common counts once."""
@@ -101,8 +107,9 @@ def _ask(
     folder, began = sources.resolve(spec.weights), time.monotonic()
     engine = start(folder, spec)
     try:
-        judge, before, ready = _Chunked(engine, spec.chunk), engine.computed or 0, time.monotonic()
-        run = score(queries, catalog, pool.join(queries, on="query_id", how="semi"), judge, spec)
+        judge, before, ready = _Asking(engine, naive), engine.computed or 0, time.monotonic()
+        chunks = tqdm(list(chunked(queries, pool, spec)), unit="chunk", desc="judge", disable=None)
+        run = pl.concat([score(chunk, catalog, candidates, judge, spec) for chunk, candidates in chunks])
         seconds = time.monotonic() - ready
         computed = engine.computed and engine.computed - before
     finally:

@@ -24,7 +24,7 @@ from pipeline.prompts import tidy
 from pipeline.rerank import score
 from pipeline.retrieve import retrieve
 from pipeline.retrieve.dense import vectors
-from pipeline.retrieve.prototypes import prototypes, weighted
+from pipeline.retrieve.prototypes import Labels, weighted
 from pipeline.runs import run
 from pipeline.sample import opened
 from pipeline.schema import CATALOG, EXAMPLES, check
@@ -102,10 +102,9 @@ def test_a_question_of_the_competition_is_never_an_example(
 @pytest.mark.parametrize("kind", [np.asarray, csr_matrix], ids=["dense", "sparse"])
 def test_a_prototype_is_the_mean_of_the_examples_and_a_share_of_the_name(kind: Callable[[np.ndarray], np.ndarray]) -> None:
     names, vectors = np.eye(4)[:3], np.array([[0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-    told = pl.DataFrame({"label_id": [8, 8, 9], "weight": [1.0, 1.0, 1.0]})
-    catalog = pl.DataFrame({"label_id": [7, 8, 9]})
-    made = prototypes(kind(names), kind(vectors), catalog, told, Examples(name_share=0.5))
-    rows = made.toarray() if hasattr(made, "toarray") else made
+    told = pl.DataFrame({"label_id": [8, 8, 9], "weight": 1.0, "real": False})
+    labels = Labels(kind(names), kind(vectors), pl.DataFrame({"label_id": [7, 8, 9]}), told, Examples(name_share=0.5))
+    rows = labels.likeness(kind(np.eye(4))).T
     wanted = np.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.5], [0.0, 0.0, 0.5, 1.0]])
     assert rows == pytest.approx(wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
 
@@ -115,9 +114,30 @@ def test_an_answer_weighs_as_many_examples_as_it_is_worth_and_nothing_where_it_d
     written = answers_to(["x:1"], [0], [True])
     told = weighted(written, answers_to(["2_B", "3_B"], [0, 1], [True, False]), Examples(answers=3))
     assert told["weight"].to_list() == [1, 3, 0]
-    made = prototypes(names, vectors, pl.DataFrame({"label_id": [0, 1, 2]}), told, Examples(name_share=1))
+    made = Labels(names, vectors, pl.DataFrame({"label_id": [0, 1, 2]}), told, Examples(name_share=1)).prototypes
     assert made[0] == pytest.approx(np.array([1, 0.25, 0.75]) / np.linalg.norm([1, 0.25, 0.75]))
     assert made[1].tolist() == [0, 1, 0], "nothing is told of it: it is its name"
+
+
+@pytest.mark.parametrize("kind", [np.asarray, csr_matrix], ids=["dense", "sparse"])
+def test_the_nearest_written_question_counts_beside_the_mean_and_an_answer_by_how_near_it_is(
+    kind: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Labels with two written questions, with one and an answer, and with a name alone; a query like one of the first's."""
+    names, query = np.eye(6)[3:], np.array([[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    answer = np.array([0.8, 0.0, 0.6, 0.0, 0.0, 0.0])
+    vectors = np.stack([*np.eye(6)[[0, 1, 1]], answer])
+    told = pl.DataFrame({"label_id": [0, 0, 1, 1], "weight": [1.0, 1.0, 1.0, 1.0], "real": [False, False, False, True]})
+
+    def likeness(**settings: float) -> np.ndarray:
+        spec = Examples(name_share=0, answers=1, **settings)  # type: ignore[arg-type]
+        labels = Labels(kind(names), kind(vectors), pl.DataFrame({"label_id": [0, 1, 2]}), told, spec)
+        return np.asarray(labels.likeness(kind(query))[0])
+
+    plain = likeness()
+    assert plain == pytest.approx([2**-0.5, 0.8 / np.hypot(0.8, np.hypot(1, 0.6)), 0])
+    assert likeness(nearest=0.5) - plain == pytest.approx([0.5, 0, 0])
+    assert likeness(kernel=2, bandwidth=0.1, handicap=0.03) - plain == pytest.approx([0, 2 * np.exp(-2) - 0.03, 0])
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)

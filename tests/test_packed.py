@@ -196,6 +196,13 @@ def test_batches_hold_every_tree_once_say_which_and_are_not_too_wide() -> None:
     assert sorted(seen) == list(range(1100))
 
 
+def test_rows_are_not_filled_up_to_much_longer_ones() -> None:
+    sizes = [300, 900, 290, 880]
+    made = list(batches([grow([range(size)], causal=True) for size in sizes], 10_000))
+    assert [places for _, places in made] == [[1, 3], [0, 2]]
+    assert [batch.tokens.size for batch, _ in made] == [2 * 900, 2 * 300]
+
+
 def test_the_causality_is_the_backbone_s_own_unless_it_is_told(tiny_qwen: Path, tiny_bert: Path) -> None:
     qwen, bert = encoder_of(tiny_qwen).model, encoder_of(tiny_bert).model
     assert [Packed(qwen).causal, Packed(bert).causal, Packed(qwen, causal=False).causal] == [True, False, False]

@@ -134,6 +134,11 @@ def test_a_chunk_holds_whole_questions(engine: Engine, judged: Callable[..., pl.
     assert all(f"Question: {2 * i} A" in chunk[0] for i, chunk in enumerate(engine.asked))
 
 
+def test_a_question_with_more_prompts_than_a_chunk_is_not_cut_in_two(engine: Engine, spec: Listwise, tmp_path: Path) -> None:
+    rerank(QUERIES, CATALOG, pool(), spec.model_copy(update={"chunk": 1}), Store(tmp_path / "store"))
+    assert [len(chunk) for chunk in engine.asked] == [2] * 6
+
+
 @pytest.mark.parametrize(
     ("settings", "prompts"),
     [({"depth": 10}, 1), ({"depth": 10, "orders": 3}, 3), ({"depth": 50, "window": 10, "none": True, "orders": 2}, 10)],

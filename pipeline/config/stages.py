@@ -49,8 +49,11 @@ class Examples(Spec):
 
     examples: tuple[str, ...] = ()  # files in train.csv's layout; a label is then the mean of its examples …
     name_share: float = Field(0.35, ge=0)  # … and this much of its name
-    answers: float = Field(0.0, ge=0)  # how many examples a training answer is worth to its label; 0: it is none
-    handicap: float = Field(0.0, ge=0)  # what is taken off the cosine of a label that has some, for those that have none
+    nearest: float = Field(0.0, ge=0)  # how much its nearest written example's cosine counts beside that
+    answers: float = Field(0.0, ge=0)  # how many examples a training answer is worth to its label; 0: none is told …
+    kernel: float = Field(0.0, ge=0)  # … what one adds to its label that reads like the query itself …
+    bandwidth: float = Field(0.05, gt=0)  # … and how far its cosine falls until that falls to 1/e
+    handicap: float = Field(0.0, ge=0)  # what is taken off a label that has some, for those that have none
 
 
 class Tfidf(Examples):
@@ -99,7 +102,7 @@ class Judge(Spec):
     adapter: str | None = None  # a PEFT folder that was trained on these weights
     dtype: Dtype = "auto"
     max_tokens: int = Field(2048, ge=128)
-    chunk: int = Field(64, ge=1)  # prompts scored, and stored, at a time
+    chunk: int = Field(64, ge=1)  # prompts scored, and stored, at a time, or as many as one question has
     prompt: str | None = None  # a template, or the file of one, as pipeline/templates/ has ours; null: ours
     shots: int = Field(0, ge=0)  # examples that stand behind a candidate's name, at most …
     examples: tuple[str, ...] = (WRITTEN,)  # … from these files in train.csv's layout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,8 @@ from pipeline.config.stages import (
 )
 from pipeline.config.training import Train
 
+# of labels' examples and training answers, to every retriever; how wide its cosines are spread, the other two say
+TOLD: dict[str, Any] = {"nearest": 0.5, "answers": 1, "kernel": 1.5}
 RESERVED = ("pool", "best", "worst", "blend")  # they name features and stages of their own
 
 
@@ -36,11 +38,18 @@ class Config(Spec):
     data: Data = Data()
     sample: Sample = Sample()
     retrieve: dict[str, Annotated[Bm25 | Tfidf | Dense, Field(discriminator="kind")]] = {
-        "lexical": Tfidf(examples=(WRITTEN,), answers=1, handicap=0.08),
+        "lexical": Tfidf(examples=(WRITTEN,), **TOLD, bandwidth=0.2, handicap=0.16),
         "minilm": Dense(
-            weights=MINILM, adapter=SMALL, template="plain", max_tokens=256, examples=(WRITTEN,), answers=4, handicap=0.06
+            weights=MINILM,
+            adapter=SMALL,
+            template="plain",
+            max_tokens=256,
+            examples=(WRITTEN,),
+            **TOLD,
+            bandwidth=0.04,
+            handicap=0.1,
         ),
-        "dense": Dense(adapter=ADAPTER, template="short", examples=(WRITTEN,), answers=4, handicap=0.05),
+        "dense": Dense(adapter=ADAPTER, template="short", examples=(WRITTEN,), **TOLD, bandwidth=0.03, handicap=0.08),
     }
     rrf_k: int = Field(60, ge=1)
     pool: int = Field(100, ge=25)  # candidates a query that reach the later stages

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import polars as pl
 
-from pipeline.config import Dense, Judge
+from pipeline.config import Dense, Examples, Judge
 from pipeline.models import adapters, memory, sources
 from pipeline.models.device import device, dtype_of
 from pipeline.models.hashed import HashedEncoder
@@ -107,7 +107,7 @@ def recorded(folder: Path) -> set[str]:
 
 
 # settings that are told otherwise, or that no vector hangs on
-APART = {"weights", "adapter", "examples", "name_share", "batch_tokens", "spread", "workers", "ray_args", "top_k"}
+APART = {*Examples.model_fields, "weights", "adapter", "batch_tokens", "spread", "workers", "ray_args", "top_k"}
 
 
 class KeptEncoder:

@@ -7,7 +7,7 @@ token. The engines differ in how they run the model; `chat` and `option_ids` are
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -149,9 +149,10 @@ def start(folder: Path, spec: Spec) -> Engine:
 
 
 class KeptJudge:
-    """The judge of a spec, whose answers are kept chunk by chunk; an engine starts only when a chunk is missing.
+    """The judge of a spec, whose answers are kept; an engine starts only when some are missing.
 
-    A killed run therefore goes on where it stopped. A chunk that does not fit into the `pace` is not asked.
+    What is asked at once is a chunk, kept as a whole: a killed run goes on where it stopped. One that does not fit into the
+    `pace` is not asked.
     """
 
     def __init__(self, spec: Spec, store: Store, pace: Pace | None = None) -> None:
@@ -162,10 +163,12 @@ class KeptJudge:
         lived to answer."""
         if self.spec.engine == "hashed":
             return HashedJudge().logprobs(prompts, options)
+        if not prompts:
+            return np.empty((0, len(options)), np.float32)
+        chunk = list(prompts), list(options)
         if self.spec.engine == "ray":
-            self.fill([(list(prompts), list(options))])
-        parts = [self._kept(chunk, self._ask) for chunk in self._chunks(prompts, options)]
-        return np.concatenate(parts) if parts else np.empty((0, len(options)), np.float32)
+            self.fill([chunk])
+        return self._kept(chunk, self._ask)
 
     def fill(self, asked: Sequence[Asked]) -> None:
         """Have the workers of Ray answer what is missing of all that will be asked, each chunk kept as soon as it is there.
@@ -174,8 +177,7 @@ class KeptJudge:
         """
         from pipeline.models.ray_pool import spread
 
-        chunks = [chunk for each in asked for chunk in self._chunks(*each)]
-        missing = [chunk for chunk in chunks if not self.store.holds("judge", self._inputs(chunk))]
+        missing = [chunk for chunk in asked if chunk[0] and not self.store.holds("judge", self._inputs(chunk))]
         if not missing:
             return
         if not self.pace.fits(0):
@@ -234,10 +236,6 @@ class KeptJudge:
             "max_tokens": self.spec.max_tokens,
             "system": texts.JUDGE_SYSTEM,
         }
-
-    def _chunks(self, prompts: Sequence[str], options: Sequence[str]) -> Iterator[Asked]:
-        for at in range(0, len(prompts), self.spec.chunk):
-            yield list(prompts[at : at + self.spec.chunk]), list(options)
 
     def _inputs(self, chunk: Asked) -> dict[str, Any]:
         return {**self._settings, "options": chunk[1], "prompts": chunk[0]}

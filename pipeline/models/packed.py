@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Nodes in a row: longer rows waste attention on texts that do not see each other, shorter ones make small matrix products.
 WIDTH = 256
+FULL = 0.8  # of a batch's longest row, at least, is what its shortest has: what fills it up is computed too
 # The last is longer than windows of attention usually are.
 PROBE = ("Add the fractions. Wrong answer: 2/5", "Add the fractions. Wrong answer: 1/6", " ".join(map(str, range(400))))
 
@@ -122,13 +123,28 @@ class Packed(Layers):
 
 
 def batches(trees: Sequence[Tree], nodes: int) -> Iterator[tuple[Batch, list[int]]]:
-    """All trees as batches of about `nodes` nodes, each with the places of its trees in the order in which it holds them."""
-    block, each = 1024, max(1, nodes // WIDTH)  # trees that look for a row together; rows in a batch
+    """All trees as batches of `nodes` nodes at the most, or of one row, each with the places of its trees in the order in which
+    it holds them."""
+    block = 1024  # trees that look for a row together
     for at in range(0, len(trees), block):
-        filled = rows([len(tree) for tree in trees[at : at + block]], WIDTH)
-        for first in range(0, len(filled), each):
-            some = [[at + i for i in row] for row in filled[first : first + each]]
+        sizes = [len(tree) for tree in trees[at : at + block]]
+        filled = [(sum(sizes[i] for i in row), [at + i for i in row]) for row in rows(sizes, WIDTH)]
+        for some in alike(sorted(filled, key=lambda row: -row[0]), nodes):
             yield lay([[trees[i] for i in row] for row in some]), [i for row in some for i in row]
+
+
+def alike(filled: Sequence[tuple[int, list[int]]], nodes: int) -> Iterator[list[list[int]]]:
+    """Rows of the sizes that stand before them, the longest first, in batches of at most `nodes` nodes."""
+    batch: list[list[int]] = []
+    longest = 0
+    for size, row in filled:
+        if batch and ((len(batch) + 1) * longest > nodes or size < FULL * longest):
+            yield batch
+            batch = []
+        longest = longest if batch else size
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def part(body: Any, layers: slice) -> Any:

@@ -6,6 +6,7 @@ Which queries come first matters where time is short: `by_promise` says it for a
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,7 +39,7 @@ def rerank(
     """
     judge, parts = KeptJudge(spec, store, pace), [pl.DataFrame(schema=RUN.columns)]
     each, left = prompts_of(spec), queries.height
-    chunks = [(chunk, pool.join(chunk, on="query_id", how="semi")) for chunk in _chunks(queries, max(1, spec.chunk // each))]
+    chunks = list(chunked(queries, pool, spec))
     if spec.engine == "ray":
         with _as_far_as_it_goes(pace):
             reader = Reader()
@@ -101,13 +102,17 @@ def by_promise(queries: pl.DataFrame, pool: pl.DataFrame, depth: int) -> pl.Data
     return found.sort(-promise, "question_id", "query_id", nulls_last=True).select(queries.columns)
 
 
-def _chunks(queries: pl.DataFrame, most: int) -> Iterator[pl.DataFrame]:
-    """The queries in their order, so many at a time; a question's stay together, also where one has more."""
-    begin = end = 0
-    for size in queries["question_id"].rle().struct.field("len"):
-        if end > begin and end + size - begin > most:
-            yield queries[begin:end]
+def chunked(
+    queries: pl.DataFrame, pool: pl.DataFrame, spec: Listwise | Pointwise
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The queries in their order, `chunk` prompts' worth at a time, each part with its own of the pool.
+
+    A question's stay together, also where one has more, because the beginning of their prompts is computed once.
+    """
+    begin, most = 0, max(1, spec.chunk // prompts_of(spec))
+    ends = queries["question_id"].rle().struct.field("len").cum_sum().to_list()
+    for end, after in zip(ends, [*ends[1:], math.inf], strict=True):
+        if after - begin > most:
+            part = queries[begin:end]
+            yield part, pool.join(part, on="query_id", how="semi")
             begin = end
-        end += size
-    if end > begin:
-        yield queries[begin:end]

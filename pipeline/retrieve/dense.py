@@ -10,7 +10,7 @@ from pipeline.config import Dense
 from pipeline.data import read_notes
 from pipeline.models import sources
 from pipeline.models.encoder import Encoder
-from pipeline.retrieve.prototypes import handicaps, prototypes, weighted
+from pipeline.retrieve.prototypes import Labels, weighted
 from pipeline.runs import nearest
 
 
@@ -34,20 +34,16 @@ def search(
     examples: pl.DataFrame | None = None,
     answers: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The run of the `top_k` labels by cosine for each query; with EXAMPLES, or training answers as such, a label is its
-    prototype."""
+    """The run of the `top_k` labels by cosine for each query, of which EXAMPLES tell, and training answers as such."""
     answers = answers if spec.answers else None
     # in double precision, because in single the last digits, and so ties, hang on the order of the rows
-    labels = encoder.encode(label_texts(catalog, spec), "label").astype(np.float64)
+    names = encoder.encode(label_texts(catalog, spec), "label").astype(np.float64)
     texts, others = vectors(queries, answers, encoder, spec)
-    told = weighted(examples, answers, spec)
-    if told.height:
-        # apart, because the answers are the same ones wherever the examples are not
-        written = [] if examples is None or examples.is_empty() else [encoder.encode(query_texts(examples, spec), "query")]
-        rows = np.concatenate([*written, others]).astype(np.float64)
-        labels = prototypes(labels, rows, catalog, told, spec)
-    off = handicaps(catalog, answers, spec)
-    return nearest(queries, catalog, lambda rows: texts[rows].astype(np.float64) @ labels.T - off, spec.top_k)
+    # apart, because the answers are the same ones wherever the examples are not
+    written = [] if examples is None or examples.is_empty() else [encoder.encode(query_texts(examples, spec), "query")]
+    told = np.concatenate([*written, others]).astype(np.float64)
+    labels = Labels(names, told, catalog, weighted(examples, answers, spec), spec)
+    return nearest(queries, catalog, lambda rows: labels.likeness(texts[rows].astype(np.float64)), spec.top_k)
 
 
 def vectors(queries: pl.DataFrame, others: pl.DataFrame | None, encoder: Encoder, spec: Dense) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import polars as pl
 
 from pipeline import prompts
 from pipeline.config import Bm25, Tfidf
-from pipeline.retrieve.prototypes import handicaps, prototypes, weighted
+from pipeline.retrieve.prototypes import Labels, weighted
 from pipeline.runs import nearest
 
 
@@ -32,17 +32,15 @@ def tfidf(
     examples: pl.DataFrame | None = None,
     answers: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The run of the cosine between TF-IDF rows (sublinear term frequency); with EXAMPLES, or training answers as such, a label
-    is its prototype."""
+    """The run of the cosine between TF-IDF rows (sublinear term frequency), of which EXAMPLES tell, and training answers as
+    such."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, spec.ngrams), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     answers = answers if spec.answers else None
     told = weighted(examples, answers, spec).filter(pl.col("weight") > 0)
     known = [prompts.lexical_query(row) for row in told.iter_rows(named=True)]
-    labels = vectorizer.fit_transform([*catalog["label"], *known])
-    if known:
-        labels = prototypes(labels[: catalog.height], labels[catalog.height :], catalog, told, spec)
+    rows = vectorizer.fit_transform([*catalog["label"], *known])
+    labels = Labels(rows[: catalog.height], rows[catalog.height :], catalog, told, spec)
     texts = vectorizer.transform([prompts.lexical_query(row) for row in queries.iter_rows(named=True)])
-    off = handicaps(catalog, answers, spec)
-    return nearest(queries, catalog, lambda rows: (texts[rows] @ labels.T).toarray() - off, spec.top_k)
+    return nearest(queries, catalog, lambda rows: labels.likeness(texts[rows]), spec.top_k)

@@ -85,8 +85,8 @@ class Embedder:
         return torch.nn.functional.normalize(self.read(units, nodes), dim=-1)
 
     def read(self, units: Sequence[Unit], nodes: int | None = None) -> torch.Tensor:
-        """(texts, dim) float32 in the units' order: what the model makes of each text, from batches of `nodes` nodes, or from a
-        single one."""
+        """(texts, dim) float32 in the units' order: what the model makes of each text, from batches of at most `nodes` nodes,
+        or from as few as there can be."""
         import torch
 
         nodes = nodes or 2 * sum(len(unit.tree) for unit in units)
