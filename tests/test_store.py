@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,43 @@ def test_a_maker_that_fails_leaves_nothing_and_the_next_try_makes_it(store: Stor
     maker.broken = False
     assert store.keep("run", INPUTS, maker).equals(FRAME)
     assert maker.calls == 2
+
+
+class Rows:
+    """Gives a row for each place that it is asked for, two at a time; keeps what it was asked, and can be cut off."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys, self.asked, self.most = keys, list[str](), 99
+
+    def __call__(self, places: list[int]) -> Iterator[tuple[list[int], pl.DataFrame]]:
+        for at in range(0, len(places), 2):
+            some = places[at : at + 2][::-1]  # in an order of its own
+            if len(self.asked) >= self.most:
+                raise RuntimeError("cut off")
+            self.asked += [self.keys[place] for place in some]
+            yield some, pl.DataFrame({"length": [len(self.keys[place]) for place in some]})
+
+
+def kept_rows(store: Store, maker: Rows, inputs: dict[str, Any] = INPUTS) -> list[int]:
+    return store.rows("rows", inputs, maker.keys, maker)["length"].to_list()
+
+
+def test_rows_are_made_once_a_key_whichever_others_they_are_asked_with(store: Store) -> None:
+    first, second = Rows(["a", "bb", "ccc", "bb"]), Rows(["dddd", "ccc", "a", "ee"])
+    assert kept_rows(store, first) == [1, 2, 3, 2] and sorted(first.asked) == ["a", "bb", "ccc"]
+    assert kept_rows(store, second) == [4, 3, 1, 2] and sorted(second.asked) == ["dddd", "ee"]
+    assert kept_rows(store, second) == [4, 3, 1, 2] and (store.made, store.found) == (2, 1)
+    assert kept_rows(store, again := Rows(["a"]), {**INPUTS, "weights": "abd"}) == [1] and again.asked == ["a"]
+    told = [json.loads(path.read_text(encoding="utf-8")) for path in files(store) if path.suffix == ".json"]
+    assert sum(record["rows"] for record in told) == 6 and told[0]["versions"] == versions()
+
+
+def test_rows_that_were_made_before_a_cut_are_not_made_again(store: Store) -> None:
+    cut, whole = Rows(list("abcde")), Rows(list("abcde"))
+    cut.most = 2
+    with pytest.raises(RuntimeError, match="cut off"):
+        kept_rows(store, cut)
+    assert kept_rows(store, whole) == [1] * 5 and sorted(whole.asked) == ["c", "d", "e"]
 
 
 def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path: Path) -> None:

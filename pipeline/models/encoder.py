@@ -1,16 +1,18 @@
-"""The bi-encoder: its protocol, sentence-transformers behind it, and the vectors kept so that none is made twice."""
+"""The bi-encoder: its protocol, sentence-transformers behind it, and the vectors kept by text, so that none is made twice."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
+from tqdm import tqdm
 
 from pipeline.config import Dense, Examples, Judge
 from pipeline.models import adapters, memory, sources
@@ -18,7 +20,7 @@ from pipeline.models.device import device, dtype_of
 from pipeline.models.hashed import HashedEncoder
 from pipeline.models.packed import Packed, encode
 from pipeline.models.vectors import beside
-from pipeline.store import Store, code, digest
+from pipeline.store import Parts, Store, code, digest
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 # token is then the template's line end.
 PLAIN_TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
-AT_ONCE = 512  # texts that a worker of Ray is given: those of a question stand together and share their beginning
+AT_ONCE = 512  # texts read, and kept, at a time: those of a question stand together and share their beginning
 RECORD = "training.json"  # what `eedi train` leaves beside the weights
 
 Kind = Literal["query", "label"]
@@ -51,12 +53,17 @@ class SentenceEncoder:
         self.packed = Packed(self.model, causal=False if spec.attention == "bidirectional" else None)
         self.fits = spec.attention == "bidirectional" or self.packed.fits()
 
-    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
-        """See `Encoder`. Texts that begin alike are computed once (`packed.py`), where the backbone allows that."""
-        if self.fits:
-            vectors = encode(self.packed, texts, self.spec.batch_tokens)
-        else:
-            vectors = np.array(self.model.encode(list(texts), batch_size=16, show_progress_bar=True), dtype=np.float32)
+    def encode(self, texts: Sequence[str], kind: Kind, bar: tqdm[Any] | None = None) -> np.ndarray:
+        """See `Encoder`. Texts that begin alike are computed once (`packed.py`), where the backbone allows that.
+
+        A `bar` that is given is moved on, else there is one for these texts.
+        """
+        with nullcontext(bar) if bar is not None else reading(len(texts)) as shown:
+            if self.fits:
+                vectors = encode(self.packed, texts, self.spec.batch_tokens, shown.update)
+            else:
+                vectors = np.array(self.model.encode(list(texts), batch_size=16, show_progress_bar=False), dtype=np.float32)
+                shown.update(len(texts))
         # here, because in bfloat16 a norm is off by half a percent
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
@@ -64,6 +71,11 @@ class SentenceEncoder:
     def close(self) -> None:
         """Free the model."""
         del self.model, self.packed
+
+
+def reading(texts: int) -> tqdm[Any]:
+    """The bar of so many texts."""
+    return tqdm(total=texts, unit="text", desc="encoding")
 
 
 def load(folder: Path, spec: Dense) -> SentenceTransformer:
@@ -120,6 +132,8 @@ class KeptEncoder:
         """See `Encoder`."""
         if self.spec.weights == sources.HASHED:
             return HashedEncoder().encode(texts, kind)
+        if not texts:
+            return np.empty((0, 0), np.float32)
         where = f"{device()}, {dtype_of(self.spec.dtype)}"  # before any weights are fetched: torch may be missing
         folder = sources.resolve(self.spec.weights)
         inputs = {
@@ -129,41 +143,50 @@ class KeptEncoder:
             "spec": self.spec.model_dump(exclude=APART),
             "device": where,
             "kind": kind,
-            "texts": digest(list(texts)),
         }
-        return self.store.keep(f"vectors-{kind}", inputs, lambda: self._make(folder, texts, kind))["vector"].to_numpy()
+        keys = [digest(text)[:32] for text in texts]
+        made = partial(self._made, folder, texts, kind)
+        return self.store.rows(f"vectors-{kind}", inputs, keys, made)["vector"].to_numpy()
 
-    def _make(self, folder: Path, texts: Sequence[str], kind: Kind) -> pl.DataFrame:
-        adapter = sources.resolve(self.spec.adapter) if self.spec.adapter else folder
-        places, known = beside(adapter, self.spec, kind, texts)
-        others = np.setdiff1d(np.arange(len(texts)), places)
-        if others.size:
-            log.info("encoding %d %s texts", len(others), kind)
-            made = self._encoded(folder, [texts[place] for place in others], kind)
-            known = np.concatenate([known.reshape(-1, made.shape[1]), made])[np.argsort([*places, *others])]
-        return pl.DataFrame({"vector": pl.Series(known, dtype=pl.Array(pl.Float32, known.shape[1]))})
-
-    def _encoded(self, folder: Path, texts: Sequence[str], kind: Kind) -> np.ndarray:
-        if self.spec.workers:
-            return self._spread(texts, kind)
-        encoder = memory.held(
-            (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
+    def _made(self, folder: Path, texts: Sequence[str], kind: Kind, places: Sequence[int]) -> Parts:
+        """The vectors of the texts at `places`, in parts."""
+        asked = np.array(places)
+        there, known = beside(
+            sources.resolve(self.spec.adapter) if self.spec.adapter else folder, self.spec, kind, [texts[i] for i in places]
         )
-        return encoder.encode(texts, kind)
+        if there.size:
+            yield asked[there].tolist(), _frame(known)
+        others = np.delete(asked, there).tolist()
+        if not others:
+            return
+        log.info("encoding %d %s texts", len(others), kind)
+        parts = [others[at : at + AT_ONCE] for at in range(0, len(others), AT_ONCE)]
+        tasks = [[texts[i] for i in part] for part in parts]
+        with reading(len(others)) as bar:
+            if self.spec.workers:
+                for number, vectors in self._spread(tasks, kind):
+                    yield parts[number], _frame(vectors)
+                    bar.update(len(vectors))
+                return
+            for part, task in zip(parts, tasks, strict=True):
+                encoder = memory.held(
+                    (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
+                )
+                yield part, _frame(encoder.encode(task, kind, bar))
 
-    def _spread(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+    def _spread(self, tasks: Sequence[list[str]], kind: Kind) -> Iterator[tuple[int, np.ndarray]]:
         from pipeline.models.ray_pool import spread
 
         memory.release()  # the workers may be on this machine's GPU
         # this machine chooses the number format, because what is kept says that it did
         spec = self.spec.model_copy(update={"dtype": dtype_of(self.spec.dtype)})
-        tasks = [[list(texts[at : at + AT_ONCE])] for at in range(0, len(texts), AT_ONCE)]
-        parts = dict(
-            spread(
-                lambda: partial(SentenceEncoder(load(sources.resolve(spec.weights), spec), spec).encode, kind=kind),
-                tasks,
-                spec.workers,
-                spec.ray_args,
-            )
+        return spread(
+            lambda: partial(SentenceEncoder(load(sources.resolve(spec.weights), spec), spec).encode, kind=kind),
+            [[task] for task in tasks],
+            spec.workers,
+            spec.ray_args,
         )
-        return np.concatenate([parts[number] for number in range(len(tasks))])
+
+
+def _frame(vectors: np.ndarray) -> pl.DataFrame:
+    return pl.DataFrame({"vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))})

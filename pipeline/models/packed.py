@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -173,18 +173,17 @@ def mixed(body: Any) -> Iterator[None]:
         yield
 
 
-def encode(packed: Layers, texts: Sequence[str], nodes: int, quiet: bool = False) -> np.ndarray:
-    """(n, dim) float32 in the texts' order, `nodes` nodes computed at a time; with a progress bar unless `quiet`."""
+def encode(packed: Layers, texts: Sequence[str], nodes: int, told: Callable[[int], object] = lambda done: None) -> np.ndarray:
+    """(n, dim) float32 in the texts' order, `nodes` nodes computed at a time; `told` hears how many texts each time did."""
     import torch
-    from tqdm import tqdm
 
     tokens = packed.tokens(texts)
     groups = families(tokens, packed.causal)
     trees = [grow([tokens[i] for i in group], packed.causal) for group in groups]
     vectors = np.zeros((len(texts), packed.dim), dtype=np.float32)
-    with torch.inference_mode(), tqdm(total=len(texts), unit="text", desc="encoding", disable=quiet) as bar:
+    with torch.inference_mode():
         for batch, places in batches(trees, nodes):
             which = [i for place in places for i in groups[place]]
             vectors[which] = packed.vectors(batch).float().cpu().numpy()
-            bar.update(len(which))
+            told(len(which))
     return vectors

@@ -31,7 +31,7 @@ class TreeEngine(TransformersJudge):
 
         answers = Answers(self.model, self.chat, options)
         try:
-            logits = encode(answers, prompts, BATCH_TOKENS, quiet=True)
+            logits = encode(answers, prompts, BATCH_TOKENS)
         except torch.OutOfMemoryError as error:
             raise EngineDied(str(error)) from None
         self.computed += answers.computed
