@@ -19,7 +19,7 @@ from pipeline.data import load as load_data
 from pipeline.errors import InputError
 from pipeline.models import memory, sources
 from pipeline.models.encoder import KeptEncoder
-from pipeline.models.judge import Chat, KeptJudge, start
+from pipeline.models.judge import Chat, start
 from pipeline.prompts import NO, OPTIONS, YES, dense_label, listwise
 from pipeline.sample.competition import write
 from pipeline.store import Store, cache_folder
@@ -195,13 +195,6 @@ def test_the_packaged_sentence_transformers_model_loads_as_it_is_and_knows_meani
     vectors = KeptEncoder(spec, Store(tmp_path)).encode(texts, "label")
     assert vectors.shape == (3, 384)
     assert vectors[0] @ vectors[1] > 0.7 > 0.3 > vectors[0] @ vectors[2]
-
-
-def test_a_judge_is_asked_once(tmp_path: Path, asked: list[str]) -> None:
-    store = Store(tmp_path)
-    first, again = (KeptJudge(JUDGE, store).logprobs(asked[:4], OPTIONS[:5]) for _ in range(2))
-    assert (store.made, store.found) == (1, 1)
-    np.testing.assert_array_equal(again, first)
 
 
 def test_one_command_from_nothing_to_a_validated_submission(tmp_path: Path) -> None:
