@@ -142,13 +142,13 @@ class Store:
         kept = [pl.read_parquet(files).join(asked, on="key", how="semi")] if files else []
         places = asked.with_row_index("place").unique("key", keep="first", maintain_order=True)
         missing = places.join(kept[0], on="key", how="anti", maintain_order="left") if kept else places
-        began = time.monotonic()
-        for some, part in make(missing["place"].to_list()) if missing.height else ():
-            own = asked["key"].gather(some)
-            kept.append(part.with_columns(key=own))
-            _write(path / f"{digest(own.to_list())[:32]}.parquet", kept[-1], name, inputs, began)
-            began = time.monotonic()
         if missing.height:
+            began = time.monotonic()
+            for some, part in make(missing["place"].to_list()):
+                own = asked["key"].gather(some)
+                kept.append(part.with_columns(key=own))
+                _write(path / f"{digest(own.to_list())[:32]}.parquet", kept[-1], name, inputs, began)
+                began = time.monotonic()
             self.made += 1
         else:
             self.found += 1

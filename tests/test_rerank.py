@@ -139,6 +139,11 @@ def test_a_question_with_more_prompts_than_a_chunk_is_not_cut_in_two(engine: Eng
     assert [len(chunk) for chunk in engine.asked] == [2] * 6
 
 
+def test_no_query_is_no_chunk(engine: Engine, spec: Listwise, tmp_path: Path) -> None:
+    assert rerank(QUERIES.clear(), CATALOG, pool(), spec, Store(tmp_path / "store")).is_empty()
+    assert not engine.asked
+
+
 @pytest.mark.parametrize(
     ("settings", "prompts"),
     [({"depth": 10}, 1), ({"depth": 10, "orders": 3}, 3), ({"depth": 50, "window": 10, "none": True, "orders": 2}, 10)],

@@ -26,7 +26,7 @@ from pipeline.config.stages import (
 )
 from pipeline.config.training import Train
 
-# of labels' examples and training answers, to every retriever; how wide its cosines are spread, the other two say
+# what examples and training answers are worth to every retriever; bandwidth and handicap hang on how its cosines are spread
 TOLD: dict[str, Any] = {"nearest": 0.5, "answers": 1, "kernel": 1.5}
 RESERVED = ("pool", "best", "worst", "blend")  # they name features and stages of their own
 

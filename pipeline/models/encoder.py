@@ -58,7 +58,7 @@ class SentenceEncoder:
 
         A `bar` that is given is moved on, else there is one for these texts.
         """
-        with nullcontext(bar) if bar is not None else reading(len(texts)) as shown:
+        with nullcontext(bar) if bar is not None else progress(len(texts)) as shown:
             if self.fits:
                 vectors = encode(self.packed, texts, self.spec.batch_tokens, shown.update)
             else:
@@ -73,7 +73,7 @@ class SentenceEncoder:
         del self.model, self.packed
 
 
-def reading(texts: int) -> tqdm[Any]:
+def progress(texts: int) -> tqdm[Any]:
     """The bar of so many texts."""
     return tqdm(total=texts, unit="text", desc="encoding")
 
@@ -162,16 +162,16 @@ class KeptEncoder:
         log.info("encoding %d %s texts", len(others), kind)
         parts = [others[at : at + AT_ONCE] for at in range(0, len(others), AT_ONCE)]
         tasks = [[texts[i] for i in part] for part in parts]
-        with reading(len(others)) as bar:
+        with progress(len(others)) as bar:
             if self.spec.workers:
                 for number, vectors in self._spread(tasks, kind):
                     yield parts[number], _frame(vectors)
                     bar.update(len(vectors))
                 return
+            encoder = memory.held(
+                (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
+            )
             for part, task in zip(parts, tasks, strict=True):
-                encoder = memory.held(
-                    (folder, self.spec.model_dump_json()), lambda: SentenceEncoder(load(folder, self.spec), self.spec)
-                )
                 yield part, _frame(encoder.encode(task, kind, bar))
 
     def _spread(self, tasks: Sequence[list[str]], kind: Kind) -> Iterator[tuple[int, np.ndarray]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.models.tree import Batch, Tree, families, grow, lay, rows
+from pipeline.models.tree import Batch, Tree, alike, families, grow, lay, rows
 
 if TYPE_CHECKING:
     import torch
@@ -128,23 +128,10 @@ def batches(trees: Sequence[Tree], nodes: int) -> Iterator[tuple[Batch, list[int
     block = 1024  # trees that look for a row together
     for at in range(0, len(trees), block):
         sizes = [len(tree) for tree in trees[at : at + block]]
-        filled = [(sum(sizes[i] for i in row), [at + i for i in row]) for row in rows(sizes, WIDTH)]
-        for some in alike(sorted(filled, key=lambda row: -row[0]), nodes):
-            yield lay([[trees[i] for i in row] for row in some]), [i for row in some for i in row]
-
-
-def alike(filled: Sequence[tuple[int, list[int]]], nodes: int) -> Iterator[list[list[int]]]:
-    """Rows of the sizes that stand before them, the longest first, in batches of at most `nodes` nodes."""
-    batch: list[list[int]] = []
-    longest = 0
-    for size, row in filled:
-        if batch and ((len(batch) + 1) * longest > nodes or size < FULL * longest):
-            yield batch
-            batch = []
-        longest = longest if batch else size
-        batch.append(row)
-    if batch:
-        yield batch
+        filled = rows(sizes, WIDTH)
+        for some in alike([sum(sizes[i] for i in row) for row in filled], nodes, FULL):
+            held = [[at + i for i in filled[row]] for row in some]
+            yield lay([[trees[i] for i in row] for row in held]), [i for row in held for i in row]
 
 
 def part(body: Any, layers: slice) -> Any:

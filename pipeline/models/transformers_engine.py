@@ -13,6 +13,7 @@ from pipeline.errors import EngineDied
 from pipeline.models import adapters, sources
 from pipeline.models.device import device, dtype_of
 from pipeline.models.judge import Chat
+from pipeline.models.tree import alike
 
 BATCH_TOKENS = 4096  # padding included
 LIKELIEST = {"do_sample": False, "repetition_penalty": 1.0}  # whatever the weights' own generation_config says
@@ -70,7 +71,7 @@ class TransformersJudge:
         """Batches: which of `ids` are in it, their tokens with zeros before them, and 0 where those are."""
         import torch
 
-        for batch in _batches([len(one) for one in ids]):
+        for batch in alike([len(one) for one in ids], BATCH_TOKENS):
             longest = len(ids[batch[0]])
             rows = torch.tensor([[0] * (longest - len(ids[i])) + ids[i] for i in batch], device=self.model.device)
             lengths = torch.tensor([len(ids[i]) for i in batch], device=self.model.device)
@@ -79,13 +80,3 @@ class TransformersJudge:
     def close(self) -> None:
         """Free the model."""
         del self.model
-
-
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices, longest first, in batches whose padded size stays under BATCH_TOKENS."""
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > BATCH_TOKENS:
-            batches.append([])
-        batches[-1].append(i)
-    return batches

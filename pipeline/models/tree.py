@@ -120,3 +120,15 @@ def rows(sizes: Sequence[int], width: int) -> list[list[int]]:
         else:
             filled.append((sizes[i], [i]))
     return [row for _, row in filled]
+
+
+def alike(sizes: Sequence[int], most: int, full: float = 0.0) -> list[list[int]]:
+    """Which of `sizes` are a batch together, the longest first: at `most` so many when all are filled up to its longest, or one
+    alone, and none that has less than the share `full` of that."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        longest = sizes[batches[-1][0]] if batches else 0
+        if not batches or (len(batches[-1]) + 1) * longest > most or sizes[i] < full * longest:
+            batches.append([])
+        batches[-1].append(i)
+    return batches

@@ -111,7 +111,7 @@ def chunked(
     """
     begin, most = 0, max(1, spec.chunk // prompts_of(spec))
     ends = queries["question_id"].rle().struct.field("len").cum_sum().to_list()
-    for end, after in zip(ends, [*ends[1:], math.inf], strict=True):
+    for end, after in zip(ends, [*ends[1:], math.inf], strict=False):
         if after - begin > most:
             part = queries[begin:end]
             yield part, pool.join(part, on="query_id", how="semi")

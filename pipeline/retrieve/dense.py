@@ -39,7 +39,6 @@ def search(
     # in double precision, because in single the last digits, and so ties, hang on the order of the rows
     names = encoder.encode(label_texts(catalog, spec), "label").astype(np.float64)
     texts, others = vectors(queries, answers, encoder, spec)
-    # apart, because the answers are the same ones wherever the examples are not
     written = [] if examples is None or examples.is_empty() else [encoder.encode(query_texts(examples, spec), "query")]
     told = np.concatenate([*written, others]).astype(np.float64)
     labels = Labels(names, told, catalog, weighted(examples, answers, spec), spec)

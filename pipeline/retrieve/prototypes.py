@@ -25,11 +25,10 @@ from pipeline.schema import EXAMPLES
 def weighted(examples: pl.DataFrame | None, answers: pl.DataFrame | None, spec: Examples) -> pl.DataFrame:
     """EXAMPLES, then training answers, which are marked as `real`, in the same columns, with a `weight` each: 0 for those that
     do not count."""
-    parts = [pl.DataFrame(schema=EXAMPLES.columns) if part is None else part for part in (examples, answers)]
-    worth = (1.0, spec.answers)
+    none = pl.DataFrame(schema=EXAMPLES.columns)
     return pl.concat(
-        part.with_columns(weight=pl.col("counts") * pl.lit(each, pl.Float64), real=pl.lit(bool(real)))
-        for real, (part, each) in enumerate(zip(parts, worth, strict=True))
+        (none if part is None else part).with_columns(weight=pl.col("counts") * pl.lit(worth, pl.Float64), real=pl.lit(real))
+        for part, worth, real in ((examples, 1.0, False), (answers, spec.answers, True))
     )
 
 
