@@ -68,7 +68,7 @@ def encoding(queries: pl.DataFrame, spec: Dense) -> list[dict[str, Any]]:
                     "seconds": round(seconds, 1),
                     "texts/s": round(len(texts) / seconds, 2),
                     "tokens": computed,
-                    "least cosine": round(float((vectors * reference).sum(1).min()), 6),
+                    "least cosine": f"{(vectors * reference).sum(1).min():.6f}",
                     "share of peak": round(work * computed / seconds / most, 2),
                 }
             )
