@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -19,7 +20,7 @@ from pipeline.schema import CATALOG, QUERIES
 from pipeline.schema import QUESTIONS as ASKED
 from pipeline.scoring import examples_of
 from pipeline.store import Store
-from pipeline.train.candidates import candidates, wrong
+from pipeline.train.candidates import candidates, hard_first, taught, wrong
 
 NAMES = {
     1: "Adds the tops and the bottoms",
@@ -112,6 +113,26 @@ def test_draws_are_the_seed_s_and_prefer_the_better_in_proportion_to_one_over_th
     assert shares == pytest.approx({1: 12 / 25, 2: 6 / 25, 4: 4 / 25, 5: 3 / 25}, abs=0.04)
 
 
+def test_the_hard_ones_come_first_and_what_no_judge_can_mend_with_the_easy_ones() -> None:
+    told = ranking({"1_A": [1, 2, 3], "1_B": [1, 2, 4], "2_A": [1, 2, 3]})
+    assert hard_first([0, 1, 2, 2], TRAIN, told, 6, 0) == [1, 2, 2, 0]
+    assert hard_first([0, 1, 2, 2], TRAIN, told, 2, 0)[:2] == [2, 2]  # the label of 1_B is third
+    easy = ranking({query: [label] for query, label in RIGHT.items()})
+    drawn = [hard_first(range(3), TRAIN, easy, 6, seed) for seed in range(20)]
+    assert drawn[0] == hard_first(range(3), TRAIN, easy, 6, 0) and len(set(map(tuple, drawn))) > 3
+
+
+def test_teachers_tell_of_the_labels_that_are_shown_what_they_have(tmp_path: Path) -> None:
+    one, two = stored(tmp_path / "one", {"1_A": [5, 6]}), stored(tmp_path / "two", {"2_A": [2, 1], "9_A": [3]})
+    shown = [[1, 6, 5], [4, 2], [2, 1]]
+    told = taught(TRAIN, shown, CATALOGUE, settings(f"train.judge.teachers=[{one}, {two}]").train.judge)
+    np.testing.assert_array_equal(told[0], [np.nan, -1, 0])
+    np.testing.assert_array_equal(told[1], [np.nan, np.nan])
+    np.testing.assert_array_equal(told[2], [0, -1])
+    silent = taught(TRAIN, shown, CATALOGUE, settings().train.judge)
+    assert [len(each) for each in silent] == [3, 2, 2] and np.isnan(np.concatenate(silent)).all()
+
+
 def test_without_runs_the_retrievers_find_the_candidates_and_several_are_fused(tmp_path: Path) -> None:
     words, store = settings("retrieve.second={kind: bm25}"), Store(tmp_path)
     by = {name: retrieve(QUESTIONS, CATALOGUE, words.retrieve[name], store) for name in ("lexical", "second")}
@@ -162,8 +183,11 @@ def test_runs_that_are_not_to_be_learnt_from_are_refused(
         files.append(stored(tmp_path / "again", {"1_A": [1, 2]}))
     elif others:
         files.append(str(tmp_path / "none" / "run.parquet"))
+    named = ", ".join(files)
     with pytest.raises(InputError, match=rf"(?s){told}.*remedy: "):
-        candidates(QUESTIONS, COMPETITION, settings(f"train.judge.runs=[{', '.join(files)}]"))
+        candidates(QUESTIONS, COMPETITION, settings(f"train.judge.runs=[{named}]"))
+    with pytest.raises(InputError, match=rf"(?s){told}.*remedy: "):
+        taught(TRAIN, [[1]] * 3, CATALOGUE, settings(f"train.judge.teachers=[{named}]").train.judge)
 
 
 def test_a_retriever_that_has_learnt_a_query_is_refused_where_it_would_be_asked(tmp_path: Path) -> None:

@@ -167,6 +167,34 @@ def test_states_are_kept_where_an_epoch_will_read_them_again(adapter: Trained, t
     assert len(list(states.iterdir())) == done.rows.train.height
 
 
+def test_hard_lists_come_first_and_a_teacher_changes_what_is_learnt(
+    adapter: Trained, tiny_judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher, another judge's run, takes each label for the likelier the larger its number."""
+    from safetensors.torch import load_file
+
+    from pipeline.train.candidates import hard_first
+    from pipeline.train.pointwise import Lists
+
+    pool = candidates(adapter.rows.train.select(*QUERIES.columns), adapter.competition, adapter.config)
+    pool.with_columns(score=pl.col("label_id").cast(pl.Float32)).write_parquet(tmp_path / "teacher.parquet")
+    seen: list[int] = []
+    forward = Lists.forward
+
+    def noted(self: Lists, features: list[dict[str, Any]], rest: Any = None) -> Any:
+        seen.extend(features[0]["input_ids"].tolist())
+        return forward(self, features, rest)
+
+    monkeypatch.setattr(Lists, "forward", noted)
+    weights = []
+    for name, more in {"hard": {}, "taught": {"teachers": [str(tmp_path / "teacher.parquet")]}}.items():
+        seen.clear()
+        done = Trained(settings(tiny_judge, {"order": "hard", **more}), FOLD, tmp_path / name)
+        assert seen == hard_first(range(done.rows.train.height), done.rows.train, pool, DEPTH, 0)
+        weights.append(load_file(done.out / "adapter_model.safetensors"))
+    assert any((one != other).any() for one, other in zip(*(each.values() for each in weights), strict=True))
+
+
 STEP = [
     # margins of the right and the wrong candidates, weights of none and binary, and the loss by hand
     ([1.0], 0.0, 0.0, np.log(1 + np.e) - 1),
@@ -180,8 +208,30 @@ STEP = [
 def test_a_list_s_loss_is_told_by_its_formula(margins: list[float], none: float, binary: float, wanted: float) -> None:
     from pipeline.train.pointwise import Lists
 
-    loss: Any = Lists(torch.nn.Identity(), None, [], YesNo(none=none, binary=binary))  # type: ignore[arg-type]
-    assert loss.of(torch.tensor(margins)).item() == pytest.approx(wanted, abs=1e-5)
+    loss: Any = Lists(torch.nn.Identity(), None, [], [], YesNo(none=none, binary=binary))  # type: ignore[arg-type]
+    margin = torch.tensor(margins)
+    assert loss.of(margin, torch.full_like(margin, torch.nan)).item() == pytest.approx(wanted, abs=1e-5)
+
+
+TAUGHT = [
+    # margins, a teacher's scores, and what imitating it adds to the loss, by hand: of two candidates log(1 + e^(other - own))
+    ([0.0, 1.0], [5.0, 5.0], (np.log(1 + np.e) + np.log(1 + np.e**-1)) / 2),
+    ([0.0, 1.0], [np.log(3), 0.0], 0.75 * np.log(1 + np.e) + 0.25 * np.log(1 + np.e**-1)),
+    ([0.0, 9.0, 1.0], [np.log(3), np.nan, 0.0], 0.75 * np.log(1 + np.e) + 0.25 * np.log(1 + np.e**-1)),
+    ([0.0, 1.0], [2.0, np.nan], 0.0),
+]
+
+
+@pytest.mark.parametrize(("margins", "scores", "wanted"), TAUGHT)
+def test_a_teacher_s_odds_are_imitated_among_the_candidates_that_it_scored(
+    margins: list[float], scores: list[float], wanted: float
+) -> None:
+    from pipeline.train.pointwise import Lists
+
+    loss: Any = Lists(torch.nn.Identity(), None, [], [], YesNo(distil=2))  # type: ignore[arg-type]
+    margin = torch.tensor(margins)
+    told, silent = (loss.of(margin, torch.tensor(each)).item() for each in (scores, [torch.nan] * len(scores)))
+    assert told - silent == pytest.approx(2 * wanted, abs=1e-5)
 
 
 NAMES = {1: "Reads it as red", 2: "Reads it as green", 3: "Reads it as blue"}
@@ -208,7 +258,8 @@ def test_steps_lower_the_loss_until_the_right_candidate_is_yes_and_the_wrong_one
     units = lists(embedder, queries, [[1, 2, 3], [2, 1, 3], [3, 1]], catalog, Pointwise())  # one list is shorter
     adapters.add(model, Lora(rank=8, alpha=16), 0, "train.judge")
     learning = [weight for weight in model.parameters() if weight.requires_grad]
-    loss = Lists(model, embedder, units, YesNo())
+    silent = [np.full(len(unit.labels), np.nan) for unit in units]
+    loss = Lists(model, embedder, units, silent, YesNo())
     optimizer = torch.optim.Adam(learning, lr=0.01)
     losses = []
     for _ in range(60):
@@ -220,7 +271,9 @@ def test_steps_lower_the_loss_until_the_right_candidate_is_yes_and_the_wrong_one
     with torch.no_grad():
         margins = embedder.read(units)[:, 0]
     assert (margins > 0).tolist() == [True, False, False, True, False, False, True, False]
-    alone = torch.stack([loss.of(embedder.read([unit])[:, 0]) for unit in units]).mean()
+    alone = torch.stack(
+        [loss.of(embedder.read([unit])[:, 0], torch.tensor(none)) for unit, none in zip(units, silent, strict=True)]
+    ).mean()
     assert loss([{"input_ids": torch.tensor([2, 0, 1])}]).item() == pytest.approx(alone.item(), abs=1e-4)
 
 

@@ -85,6 +85,9 @@ class YesNo(Training):
     negatives: int = Field(7, ge=1)  # wrong candidates an answer, drawn once by `seed`, the better ones sooner
     none: float = Field(0.25, ge=0)  # the weight of the same list without its right label, to be answered "none of these"
     binary: float = Field(0.25, ge=0)  # the weight of each candidate by itself, so that a margin's sign means something
+    teachers: tuple[str, ...] = ()  # stored runs of a larger judge, whose odds of the candidates shown are learnt too …
+    distil: float = Field(1, ge=0)  # … with this weight
+    order: Literal["shuffled", "hard"] = "shuffled"  # hard: first the lists whose right label stands deepest, within the depth
 
 
 class Train(Spec):

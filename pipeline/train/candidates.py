@@ -7,13 +7,14 @@ the labels by other examples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from pipeline import prompts
-from pipeline.config import Bm25, Config, Dense, Tfidf
+from pipeline.config import Bm25, Config, Dense, Tfidf, YesNo
 from pipeline.data import Competition, text_hashes
 from pipeline.errors import InputError
 from pipeline.models.encoder import learnt, recorded
@@ -32,22 +33,8 @@ def candidates(queries: pl.DataFrame, competition: Competition, config: Config) 
     Raises `InputError` for a run that is none, that holds labels of another catalogue, or whose maker learnt its questions;
     for runs that hold the same query; and for a retriever that there is not, or that has learnt a query.
     """
-    recipe, catalog = config.train.judge, competition.catalog
-    remedy = f"Check {recipe.room}.runs."
-    told = [pl.DataFrame(schema=RUN.columns), *(_held(Path(name), queries, remedy) for name in recipe.runs)]
-    known, held = pl.concat(told), pl.concat([each["query_id"].unique() for each in told])
-    if held.is_duplicated().any():
-        raise InputError(
-            f"{recipe.room}.runs",
-            found=f"{held.filter(held.is_duplicated())[0]} in several",
-            wanted="each query in one run",
-            remedy="Fuse them, or name one of them.",
-        )
-    strange = known.join(catalog, on="label_id", how="anti")
-    if strange.height:
-        raise InputError(
-            f"{recipe.room}.runs", found=f"label {strange['label_id'][0]}", wanted="labels of this catalogue", remedy=remedy
-        )
+    recipe = config.train.judge
+    known = _stored(recipe.runs, f"{recipe.room}.runs", queries, competition.catalog)
     silent = queries.join(known, on="query_id", how="anti", maintain_order="left")
     if silent.is_empty():
         return run(known)
@@ -80,6 +67,45 @@ def _crossed(queries: pl.DataFrame, competition: Competition, spec: Bm25 | Tfidf
     own = pl.Series([part[text] for text in text_hashes(told)], dtype=pl.Int64)
     parts = [(queries.filter(of == i), told.with_columns(pl.col("counts") & (own != i))) for i in of.unique().sort()]
     return pl.concat(retrieve(asked, competition.catalog, spec, store, known) for asked, known in parts)
+
+
+def taught(train: pl.DataFrame, shown: Sequence[Sequence[int]], catalog: pl.DataFrame, recipe: YesNo) -> list[np.ndarray]:
+    """For each row of `train`, QUERIES with a `label_id`, the teachers' scores of the labels `shown` to it, NaN where they have
+    none. Raises `InputError` as `candidates` does for runs."""
+    told = _stored(recipe.teachers, f"{recipe.room}.teachers", train, catalog)
+    scores = {(query, label): score for query, label, score in told.iter_rows()}
+    return [
+        np.array([scores.get((query, label), np.nan) for label in labels], dtype=np.float32)
+        for query, labels in zip(train["query_id"], shown, strict=True)
+    ]
+
+
+def hard_first(places: Sequence[int], train: pl.DataFrame, told: pl.DataFrame, depth: int, seed: int) -> list[int]:
+    """The `places` of rows in `train`, QUERIES with a `label_id`, those first whose label stands deepest in `told`.
+
+    A label below `depth` counts as one at the top: no judge can mend that. Equals come in an order drawn by `seed`.
+    """
+    deep = ranked(told).filter(pl.col("rank") <= depth).select("query_id", "label_id", "rank")
+    ranks = train.join(deep, on=["query_id", "label_id"], how="left", maintain_order="left")["rank"].fill_null(1)
+    return sorted(np.random.default_rng(seed).permutation(places).tolist(), key=lambda place: -ranks[place])
+
+
+def _stored(names: Sequence[str], setting: str, queries: pl.DataFrame, catalog: pl.DataFrame) -> pl.DataFrame:
+    """What the stored runs `names` say of `queries`, each query in one of them at the most."""
+    remedy = f"Check {setting}."
+    told = [pl.DataFrame(schema=RUN.columns), *(_held(Path(name), queries, remedy) for name in names)]
+    known, held = pl.concat(told), pl.concat([each["query_id"].unique() for each in told])
+    if held.is_duplicated().any():
+        raise InputError(
+            setting,
+            found=f"{held.filter(held.is_duplicated())[0]} in several",
+            wanted="each query in one run",
+            remedy="Fuse them, or name one of them.",
+        )
+    strange = known.join(catalog, on="label_id", how="anti")
+    if strange.height:
+        raise InputError(setting, found=f"label {strange['label_id'][0]}", wanted="labels of this catalogue", remedy=remedy)
+    return known
 
 
 def _held(file: Path, queries: pl.DataFrame, remedy: str) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from pipeline.models import adapters, sources
 from pipeline.models.judge import Chat
 from pipeline.models.tree_judge import TreeJudge, load, misfit
 from pipeline.schema import QUERIES
-from pipeline.train.candidates import candidates, wrong
+from pipeline.train.candidates import candidates, hard_first, taught, wrong
 from pipeline.train.card import judge_card
 from pipeline.train.folder import Folder, known_before, stage_of
 from pipeline.train.held import Held
@@ -65,6 +65,7 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     # the states of a single epoch would be read once: computed in passing they cost the same, and no disk
     learning = Embedder(judge, recipe.frozen if recipe.epochs > 1 else 0, sources.fingerprint(base))
     shown = [[label, *others] for label, others in zip(rows.train["label_id"], negatives, strict=True)]
+    odds = taught(rows.train, shown, catalog, recipe)
     units = lists(learning, rows.train, shown, catalog, spec)
     held = ranking = None
     scores: list[dict[str, Any]] = []
@@ -77,7 +78,9 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
         adapters.begin(model, sources.shipped(recipe.start), recipe.room)
     log.info("learning from %d answers of %d questions", rows.train.height, rows.train["question_id"].n_unique())
     places = repeated(rows.train["question_id"].to_list(), recipe.repeat)
-    task = Task(Lists(model, learning, units, recipe), {"place": places}, Places())
+    if recipe.order == "hard":
+        places = hard_first(places, rows.train, told, spec.depth, recipe.seed)
+    task = Task(Lists(model, learning, units, odds, recipe), {"place": places}, Places(), ordered=recipe.order == "hard")
     seconds = place.train(model, task, held, recipe)
 
     if held:

@@ -14,6 +14,8 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
+from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 
 from pipeline.config import Training
@@ -27,11 +29,13 @@ STATE = "trainer_state.json"  # the last file of a checkpoint
 
 @dataclass(frozen=True)
 class Task:
-    """What a recipe makes of the rows: a loss, the trainer's columns, and how a batch is put together (None: its own way)."""
+    """What a recipe makes of the rows: a loss, the trainer's columns, how a batch is put together (None: its own way), and
+    whether the rows come in this order or shuffled."""
 
     loss: torch.nn.Module
     columns: dict[str, list[Any]]
     collator: Any = None
+    ordered: bool = False
 
 
 class Places:
@@ -42,6 +46,11 @@ class Places:
     def __call__(self, rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
         """One tensor (rows,)."""
         return {"at_input_ids": torch.tensor([row["place"] for row in rows])}
+
+
+def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **_: Any) -> DefaultBatchSampler:
+    """Batches of the rows as they stand."""
+    return DefaultBatchSampler(SequentialSampler(dataset), batch_size, drop_last)
 
 
 class Trainer(SentenceTransformerTrainer):
@@ -108,6 +117,7 @@ def run(model: SentenceTransformer, task: Task, evaluator: BaseEvaluator | None,
         warmup_steps=spec.warmup,
         weight_decay=spec.weight_decay,
         lr_scheduler_type="linear",
+        batch_sampler=in_order if task.ordered else BatchSamplers.BATCH_SAMPLER,
         bf16=best_dtype() == "bfloat16",
         fp16=best_dtype() == "float16",
         gradient_checkpointing=spec.checkpointing,

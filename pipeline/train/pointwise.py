@@ -1,8 +1,10 @@
 """Yes for the right label, No for wrong ones: a judge's loss over lists of candidates, on the two options' tokens alone.
 
 A list's softmax says which candidate is best, and that none is where all margins are below 0, the margin of "none of these";
-each candidate's own cross entropy says the same of one. The prompts of a list are one tree, so that the list costs one reading
-of its question. A training sees the same wrong candidates in every epoch: the states of frozen layers are kept by tree.
+each candidate's own cross entropy says the same of one. A larger judge's odds may be learnt besides. The prompts of a list are
+one tree, so that the list costs one reading of its question. A training sees the same wrong candidates in every epoch: the
+states of frozen layers are kept by tree.
+Source: Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), for a larger judge's odds.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor, nn
@@ -36,27 +39,37 @@ def lists(
 
 
 class Lists(nn.Module):
-    """The loss of lists, given by their places in `units`; the first candidate of each is the right one."""
+    """The loss of lists, given by their places in `units`; the first candidate of each is the right one.
 
-    def __init__(self, model: nn.Module, embedder: Embedder, units: Sequence[Unit], spec: YesNo) -> None:
+    `taught` are a teacher's scores of each list's candidates (n,), NaN where it has none.
+    """
+
+    def __init__(
+        self, model: nn.Module, embedder: Embedder, units: Sequence[Unit], taught: Sequence[np.ndarray], spec: YesNo
+    ) -> None:
         super().__init__()
         self.model = model  # the trainer looks for it
-        self.embedder, self.units, self.spec = embedder, units, spec
+        self.embedder, self.units, self.taught, self.spec = embedder, units, taught, spec
 
     def forward(self, features: list[dict[str, Any]], _: Tensor | None = None) -> Tensor:
         """The batch's mean loss; `features` are one mapping, whose "input_ids" are the lists' places."""
-        units = [self.units[place] for place in features[0]["input_ids"].tolist()]
+        places = features[0]["input_ids"].tolist()
+        units = [self.units[place] for place in places]
         margins = self.embedder.read(units, NODES)[:, 0].split([len(unit.labels) for unit in units])
-        return torch.stack([self.of(each) for each in margins]).mean()
+        taught = [torch.as_tensor(self.taught[place]).to(margins[0]) for place in places]
+        return torch.stack([self.of(*each) for each in zip(margins, taught, strict=True)]).mean()
 
-    def of(self, margins: Tensor) -> Tensor:
-        """The loss of one list, from its margins (n,)."""
+    def of(self, margins: Tensor, taught: Tensor) -> Tensor:
+        """The loss of one list, from its margins and its teacher's scores, both (n,)."""
         right, wrong = margins[0], margins[1:]
         none = margins.new_zeros(1)
         listed = torch.cat([none, margins]).logsumexp(0) - right
         without = torch.cat([none, wrong]).logsumexp(0)
         alone = (nn.functional.softplus(-right) + nn.functional.softplus(wrong).sum()) / len(margins)
-        return listed + self.spec.none * without + self.spec.binary * alone
+        told = ~taught.isnan()
+        odds = torch.softmax(taught[told], 0)
+        imitated = -(odds * torch.log_softmax(margins[told], 0)).sum()  # 0 where the teacher told of one alone, or of none
+        return listed + self.spec.none * without + self.spec.binary * alone + self.spec.distil * imitated
 
 
 class Ranking:
