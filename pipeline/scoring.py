@@ -63,13 +63,19 @@ def examples_of(competition: Competition, spec: Bm25 | Tfidf | Dense | Judge) ->
     return read_examples(files, competition.catalog, pl.concat(asked))
 
 
+def shots_of(competition: Competition, spec: Judge) -> dict[int, list[dict[str, str]]]:
+    """Each label's examples in their order, as rows of QUERIES; none for a judge that is shown none."""
+    shots: dict[int, list[dict[str, str]]] = {}
+    if spec.shots:
+        for row in examples_of(competition, spec).filter("counts").iter_rows(named=True):
+            shots.setdefault(row["label_id"], []).append(row)
+    return shots
+
+
 def shown_to(competition: Competition, spec: Judge) -> pl.DataFrame:
     """The CATALOG as a judge reads it: each label with its first `shots` examples."""
-    if not spec.shots:
+    if not (shots := shots_of(competition, spec)):
         return competition.catalog
-    shots: dict[int, list[dict[str, str]]] = {}
-    for row in examples_of(competition, spec).filter("counts").iter_rows(named=True):
-        shots.setdefault(row["label_id"], []).append(row)
     told = [prompts.candidate(label, shots.get(i, [])[: spec.shots]) for i, label in competition.catalog.iter_rows()]
     return competition.catalog.with_columns(label=pl.Series(told))
 

@@ -12,14 +12,16 @@ import polars as pl
 import pytest
 import yaml
 
-from pipeline.config import Config, YesNo, resolved
+from pipeline import prompts
+from pipeline.config import Config, Judge, Pointwise, YesNo, resolved
 from pipeline.data import Competition, read_examples, text_hashes
 from pipeline.errors import InputError
 from pipeline.metrics import evaluate
 from pipeline.rerank import rerank
 from pipeline.runs import ranked
 from pipeline.sample import opened
-from pipeline.schema import CATALOG, QUERIES
+from pipeline.schema import QUERIES
+from pipeline.scoring import shown_to
 from pipeline.store import Store, cache_folder
 from pipeline.train.candidates import candidates
 from pipeline.train.rows import Rows, training_rows
@@ -29,6 +31,9 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 FOLD, DEPTH = 0, 3
 WRITTEN = Path(__file__).parent / "golden" / "written.csv"  # one question, three labelled answers
+
+
+NAMES = {1: "Reads it as red", 2: "Reads it as green", 3: "Reads it as blue"}
 
 
 def settings(weights: Path, judge: dict[str, Any], spec: dict[str, Any] | None = None) -> Config:
@@ -88,10 +93,15 @@ def test_peft_itself_finds_each_of_the_adapter_s_weights_in_a_causal_language_mo
 
 
 def test_the_stage_with_the_adapter_orders_as_the_stored_run_says(adapter: Trained, tmp_path: Path) -> None:
+    agrees(adapter, tmp_path)
+
+
+def agrees(adapter: Trained, store: Path, spec: Judge | None = None) -> None:
     """Through an engine that merges the adapter, over the same candidates; it scores the best of them alone."""
     pool = candidates(adapter.rows.queries, adapter.competition, adapter.config)
-    spec = adapter.config.rerank["judge"].model_copy(update={"adapter": str(adapter.out)})
-    served = ranked(rerank(adapter.rows.queries, adapter.competition.catalog, pool, spec, Store(tmp_path)))
+    spec = (spec or adapter.config.rerank["judge"]).model_copy(update={"adapter": str(adapter.out)})
+    catalog = shown_to(adapter.competition, spec)
+    served = ranked(rerank(adapter.rows.queries, catalog, pool, spec, Store(store)))
     told = ranked(pl.read_parquet(adapter.out / "run.parquet"))
     both = served.join(told, on=["query_id", "label_id"], suffix="_told", validate="1:1")
     assert both.height == served.height == DEPTH * adapter.rows.queries.height
@@ -158,6 +168,31 @@ def test_written_questions_alone_are_learnt_where_the_competition_s_own_are_not_
     assert set(done.record["trained_on"]) == set(text_hashes(learnt))
     assert "0 labelled answers of the competition (all labelled questions) and 3 " in done.card
     assert "How much is two and two by our own hand?" in done.card
+
+
+def test_a_label_has_its_examples_behind_it_but_none_of_the_question_that_is_learnt() -> None:
+    from pipeline.train.pointwise import Asked
+
+    row = dict.fromkeys(QUERIES.columns, "?") | {"question": "Which red?"}
+    shots = {1: [{"question": name, "wrong": "w", "correct": "c"} for name in ("Which red?", "Which pink?", "Which rose?")]}
+    asked = Asked(NAMES, shots, Pointwise(shots=1)).about(row, 1)
+    assert asked == prompts.pointwise(row, prompts.candidate(NAMES[1], shots[1][1:2]))
+    assert Asked(NAMES, shots, Pointwise(shots=1)).about(row, 2) == prompts.pointwise(row, NAMES[2])
+
+
+def test_with_examples_the_stage_is_asked_as_the_training_was(adapter: Trained, tiny_judge: Path, tmp_path: Path) -> None:
+    (written,) = pl.read_csv(WRITTEN, schema_overrides={"CorrectAnswer": pl.String}).to_dicts()
+    rows = [
+        written | {"QuestionId": i, "QuestionText": f"Which is it, {i} or {i * i}?", "MisconceptionBId": label}
+        for i, label in enumerate(adapter.competition.catalog["label_id"])
+    ]
+    pl.DataFrame(rows).write_csv(tmp_path / "examples.csv")
+    told = {"shots": 1, "examples": [str(tmp_path / "examples.csv")]}
+    done = Trained(settings(tiny_judge, {"repeat": 0, "written": [str(WRITTEN)]}, told), FOLD, tmp_path / "out")
+    agrees(done, tmp_path)
+    assert '(for example: asked "Which is it, ' in done.card
+    with pytest.raises(AssertionError):
+        agrees(done, tmp_path, done.config.rerank["judge"].model_copy(update={"shots": 0}))
 
 
 def test_states_are_kept_where_an_epoch_will_read_them_again(adapter: Trained, tiny_judge: Path, tmp_path: Path) -> None:
@@ -234,15 +269,12 @@ def test_a_teacher_s_odds_are_imitated_among_the_candidates_that_it_scored(
     assert told - silent == pytest.approx(2 * wanted, abs=1e-5)
 
 
-NAMES = {1: "Reads it as red", 2: "Reads it as green", 3: "Reads it as blue"}
-
-
 def test_steps_lower_the_loss_until_the_right_candidate_is_yes_and_the_wrong_ones_are_no(tiny_judge: Path) -> None:
-    from pipeline.config import Lora, Pointwise
+    from pipeline.config import Lora
     from pipeline.models import adapters
     from pipeline.models.judge import Chat
     from pipeline.models.tree_judge import TreeJudge, load
-    from pipeline.train.pointwise import Lists, lists
+    from pipeline.train.pointwise import Asked, Lists, lists
     from pipeline.train.units import Embedder
 
     told = [
@@ -251,11 +283,10 @@ def test_steps_lower_the_loss_until_the_right_candidate_is_yes_and_the_wrong_one
         for i in NAMES
     ]
     queries = pl.DataFrame(told, schema=QUERIES.columns)
-    catalog = pl.DataFrame({"label_id": list(NAMES), "label": list(NAMES.values())}, schema=CATALOG.columns)
     model = load(tiny_judge, Pointwise(weights=str(tiny_judge), dtype="float32"))
     judge = TreeJudge(model[0].model, Chat(tiny_judge, 2048))
     embedder = Embedder(judge, 0, "these")
-    units = lists(embedder, queries, [[1, 2, 3], [2, 1, 3], [3, 1]], catalog, Pointwise())  # one list is shorter
+    units = lists(embedder, queries, [[1, 2, 3], [2, 1, 3], [3, 1]], Asked(NAMES, {}, Pointwise()))  # one list is shorter
     adapters.add(model, Lora(rank=8, alpha=16), 0, "train.judge")
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     silent = [np.full(len(unit.labels), np.nan) for unit in units]
@@ -283,7 +314,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "weights without weights": ({}, {"weights": "hashed", "engine": "hashed"}, "weights hashed"),
     "nothing to learn from": ({"repeat": 0}, {}, "train.judge.repeat=0"),
     "a retriever that there is not": ({"by": ["sense"]}, {}, "train.judge.by=sense"),
-    "labels with examples": ({}, {"shots": 1}, "shots=1"),
+    "explanations of answers": ({}, {"reasoning": 40}, "reasoning=40"),
 }
 
 

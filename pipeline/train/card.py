@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -37,8 +37,14 @@ def encoder_card(record: Mapping[str, Any], spec: Dense, recipe: Training, train
     return _card(record, spec.weights, recipe, train, head, about, query_texts(_shown(train), spec), stage)
 
 
-def judge_card(record: Mapping[str, Any], spec: Judge, recipe: Training, train: pl.DataFrame, catalog: pl.DataFrame) -> str:
-    """A judge's card; `record` is its training.json."""
+def judge_card(
+    record: Mapping[str, Any],
+    spec: Judge,
+    recipe: Training,
+    train: pl.DataFrame,
+    asked: Callable[[Mapping[str, Any], int], str],
+) -> str:
+    """A judge's card; `record` is its training.json, `asked` gives the prompt of a row and a label."""
     head = {
         "library_name": "peft",
         "pipeline_tag": "text-ranking",
@@ -49,8 +55,7 @@ def judge_card(record: Mapping[str, Any], spec: Judge, recipe: Training, train: 
         "log P(Yes) - log P(No). The prompts stand in a conversation by the base's own chat template, with this system prompt: "
         f"{prompts.JUDGE_SYSTEM}"
     )
-    shown = _shown(train).join(catalog, on="label_id", maintain_order="left")
-    texts = [prompts.pointwise(row, row["label"], spec.prompt) for row in shown.iter_rows(named=True)]
+    texts = [asked(row, row["label_id"]) for row in _shown(train).iter_rows(named=True)]
     stage = {"rerank": {recipe.stage: spec.model_dump()}}
     return _card(record, spec.weights, recipe, train, head, about, texts, stage)
 

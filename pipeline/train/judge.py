@@ -19,12 +19,13 @@ from pipeline.models import adapters, sources
 from pipeline.models.judge import Chat
 from pipeline.models.tree_judge import TreeJudge, load, misfit
 from pipeline.schema import QUERIES
+from pipeline.scoring import shots_of
 from pipeline.train.candidates import candidates, hard_first, taught, wrong
 from pipeline.train.card import judge_card
 from pipeline.train.folder import Folder, known_before, stage_of
 from pipeline.train.held import Held
 from pipeline.train.loop import Places, Task
-from pipeline.train.pointwise import Lists, Ranking, lists
+from pipeline.train.pointwise import Asked, Lists, Ranking, lists
 from pipeline.train.rows import repeated, rows_for
 from pipeline.train.units import Embedder, refuse_frozen
 
@@ -40,12 +41,12 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     """
     recipe = config.train.judge
     spec = stage_of(recipe, config.rerank, Pointwise, "judge")
-    if spec.shots or spec.reasoning:
+    if spec.reasoning:
         raise InputError(
             "the judge's training",
-            found=f"shots={spec.shots}, reasoning={spec.reasoning}",
-            wanted="prompts of the question and a label's name: a written question would stand beside itself",
-            remedy="Set both to 0.",
+            found=f"reasoning={spec.reasoning}",
+            wanted="prompts without the model's own explanations, which would be written for each question that is learnt",
+            remedy="Set it to 0.",
         )
     rows = rows_for(recipe, competition, config.fit, fold)
     before = known_before(recipe, spec, rows)
@@ -66,12 +67,13 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     learning = Embedder(judge, recipe.frozen if recipe.epochs > 1 else 0, sources.fingerprint(base))
     shown = [[label, *others] for label, others in zip(rows.train["label_id"], negatives, strict=True)]
     odds = taught(rows.train, shown, catalog, recipe)
-    units = lists(learning, rows.train, shown, catalog, spec)
+    ask = Asked(dict(catalog.iter_rows()), shots_of(competition, spec), spec)
+    units = lists(learning, rows.train, shown, ask)
     held = ranking = None
     scores: list[dict[str, Any]] = []
     if fold is not None:
         known = told.join(rows.queries, on="query_id", how="semi")
-        held = Held(rows, Ranking(Embedder(judge, 0, learning.weights), rows.queries, known, catalog, spec))
+        held = Held(rows, Ranking(Embedder(judge, 0, learning.weights), rows.queries, known, catalog, ask))
         scores = [{"stage": "candidates"} | row for row in held.scores(known)]
     adapters.add(model, recipe.lora, recipe.frozen, recipe.room)
     if recipe.start:
@@ -87,6 +89,6 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
         ranking = held.run()
         scores += [{"stage": "judge"} | row for row in held.scores(ranking)]
     record = place.record(seconds, scores, before | set(text_hashes(rows.train)))
-    card = judge_card(record, spec, recipe, rows.train, catalog)
+    card = judge_card(record, spec, recipe, rows.train, ask.about)
     place.write(record, card, ranking, lambda folder: adapters.save(model, spec.weights, folder))
     return scores

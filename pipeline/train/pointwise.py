@@ -9,7 +9,8 @@ Source: Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,24 @@ from pipeline.train.units import AT_ONCE, Embedder, Unit
 NODES = 1024  # computed at a time where there are gradients: more trees a batch are filled up to longer ones
 
 
-def lists(
-    embedder: Embedder, queries: pl.DataFrame, shown: Sequence[Sequence[int]], catalog: pl.DataFrame, spec: Pointwise
-) -> list[Unit]:
+@dataclass(frozen=True)
+class Asked:
+    """How a judge that learns is asked: as it will be, but no label has an example of the question that is asked about."""
+
+    names: Mapping[int, str]
+    shots: Mapping[int, Sequence[Mapping[str, str]]]  # each label's examples
+    spec: Pointwise
+
+    def about(self, row: Mapping[str, str], label: int) -> str:
+        """The prompt of a row of QUERIES and a label."""
+        others = [shot for shot in self.shots.get(label, ()) if shot["question"] != row["question"]]
+        return prompts.pointwise(row, prompts.candidate(self.names[label], others[: self.spec.shots]), self.spec.prompt)
+
+
+def lists(embedder: Embedder, queries: pl.DataFrame, shown: Sequence[Sequence[int]], asked: Asked) -> list[Unit]:
     """A unit for each row of `queries`: the prompts that ask about the labels `shown` to it."""
-    names = dict(catalog.iter_rows())
     rows = zip(queries.iter_rows(named=True), shown, strict=True)
-    return embedder.units(
-        [[prompts.pointwise(row, names[label], spec.prompt) for label in labels] for row, labels in rows], shown
-    )
+    return embedder.units([[asked.about(row, label) for label in labels] for row, labels in rows], shown)
 
 
 class Lists(nn.Module):
@@ -76,11 +86,11 @@ class Ranking:
     """How a judge that learns orders the candidates of queries."""
 
     def __init__(
-        self, embedder: Embedder, queries: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, spec: Pointwise
+        self, embedder: Embedder, queries: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, asked: Asked
     ) -> None:
-        self.embedder, self.told, self.prior = embedder, told, spec.prior
-        self.rows = candidates(queries, catalog, told, spec.depth)
-        self.units = lists(embedder, self.rows, self.rows["label_id"].to_list(), catalog, spec)
+        self.embedder, self.told, self.prior = embedder, told, asked.spec.prior
+        self.rows = candidates(queries, catalog, told, asked.spec.depth)
+        self.units = lists(embedder, self.rows, self.rows["label_id"].to_list(), asked)
 
     def __call__(self) -> pl.DataFrame:
         """The run: the `depth` best by their margins and `prior`, what lies deeper as it was told."""
