@@ -1,7 +1,7 @@
 """Judges side by side on the same answers: what each makes of the retrievers' order, and what that costs.
 
-Each is started by itself, with an empty prefix cache, and asked in chunks as a run asks it. Nothing that a run kept is
-taken, and nothing is kept.
+Each is started by itself, with an empty prefix cache, and asked in chunks as a run asks it. No score that a run kept is
+taken, and none is kept; what a judge writes about the answers, if it does, is written before.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pipeline.errors import InputError
 from pipeline.flow import draw, held_out, table
 from pipeline.metrics import compare
 from pipeline.models import memory, sources
-from pipeline.models.judge import Chat, Judge, start
+from pipeline.models.judge import Chat, Judge, KeptJudge, start
 from pipeline.models.tree import grow
 from pipeline.rerank import chunked, score
 from pipeline.runs import stack
 from pipeline.schema import RUN
-from pipeline.scoring import pooled
+from pipeline.scoring import pooled, shown_to
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -79,13 +79,14 @@ def judged(competition: Competition, config: Config, fold: int | None, questions
     gains: list[dict[str, Any]] = []
     costs: list[dict[str, Any]] = []
     for name, spec in specs.items():
-        run, cost = _ask(name, spec, queries, competition.catalog, done.pool)
+        asked, catalog = KeptJudge(spec, store).explained(queries), shown_to(competition, spec)
+        run, cost = _ask(name, spec, asked, catalog, done.pool)
         done.stages[name], done.seconds[name] = stack(run, done.pool), cost["seconds"]
         gains.append({"judge": name, **compare(done.pool, done.stages[name], qrels)})
         costs.append(cost)
         if naive:
-            plain, first = spec.model_copy(update=NAIVE), queries.head(naive)
-            again, slow = _ask(f"{name}, naive", plain, first, competition.catalog, done.pool, naive=True)
+            plain, first = spec.model_copy(update=NAIVE), asked.head(naive)
+            again, slow = _ask(f"{name}, naive", plain, first, catalog, done.pool, naive=True)
             apart = run.join(again, on=RUN.key).select((pl.col("score") - pl.col("score_right")).abs().max()).item()
             cost |= {"times naive": cost["answers/s"] / slow["answers/s"], "apart": apart}
             costs.append(slow | {"times naive": None, "apart": None})
