@@ -1,10 +1,16 @@
-"""Which models are loaded. On a GPU one at a time, because each wants the whole card; on a processor they stay side by side."""
+"""Which models are loaded, and what becomes of memory that they do not need.
+
+On a GPU one model at a time, because each wants the whole card; on a processor they stay side by side.
+"""
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
+import sys
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 from pipeline.models.device import device
@@ -18,8 +24,28 @@ class Model(Protocol):
         ...
 
 
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of mallopt(3)
+
 M = TypeVar("M", bound=Model)
 _held: dict[Hashable, Any] = {}
+
+
+@cache
+def glibc() -> ctypes.CDLL | None:
+    """The C library, where it is GNU's."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "mallopt") else None
+
+
+def keep_pages() -> None:
+    """Have what tensors leave lie ready for the next ones.
+
+    By itself the C library gives a large tensor's pages back at once, and for the next one the system fills as many with zeros:
+    a training step of all 494M weights takes two cores without bfloat16 14 seconds instead of 20.
+    """
+    if library := glibc():
+        library.mallopt(MMAP_MAX, 0)
+        library.mallopt(TRIM_THRESHOLD, -1)
 
 
 def held(key: Hashable, load: Callable[[], M]) -> M:
@@ -46,6 +72,8 @@ def release() -> None:
     while _held:
         _held.popitem()[1].close()
     gc.collect()
+    if library := glibc():
+        library.malloc_trim(0)
     if device() == "cuda":
         import torch
 

@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 
 from pipeline.config import Training
 from pipeline.errors import InputError
+from pipeline.models import memory
 from pipeline.models.device import best_dtype, device
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ def run(model: SentenceTransformer, task: Task, evaluator: BaseEvaluator | None,
 
     Raises `InputError` when memory runs out.
     """
+    memory.keep_pages()
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=spec.epochs,
