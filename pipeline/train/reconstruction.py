@@ -4,7 +4,7 @@ The seed learns to reconstruct a misconception from an answer, hoping that the e
 denoising auto-encoder hands the embedding to the decoder through cross-attention. Qwen2 has none and ignores what comes that
 way, so the embedding gets no gradient: what is trained is a language model of misconceptions. Mended, the embedding stands
 before the text as if it were its first token, where a decoder of any kind must read it; what is read and what is written are
-trees without padding, which nearly halves a step.
+trees without padding, which more than halves a step.
 Sources: Wang et al., "TSDAE" (2021), for the loss; Li and Liang, "Prefix-Tuning" (2021), for vectors as a beginning.
 """
 
