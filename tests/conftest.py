@@ -10,9 +10,11 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from pipeline.config import Sample
+from pipeline.data import COLUMNS, LABEL_COLUMNS
 from pipeline.sample.competition import write
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -28,6 +30,24 @@ def kaggle(tmp_path: Path) -> Path:
     folder.mkdir()
     write(folder, Sample(train=24, test=4))
     return folder
+
+
+@pytest.fixture
+def examples_file(tmp_path: Path) -> Callable[..., Path]:
+    """A file with a question for each label given, whose answer A is right and B has the label."""
+
+    def file(*labels: int, text: str = "What is {}?") -> Path:
+        rows = [
+            {column: "" for column in (*COLUMNS.values(), *LABEL_COLUMNS.values())}
+            | {"QuestionId": str(n), "CorrectAnswer": "A", "QuestionText": text.format(label), "AnswerBText": f"b{label}"}
+            | {LABEL_COLUMNS["B"]: str(label)}
+            for n, label in enumerate(labels)
+        ]
+        path = tmp_path / "examples.csv"
+        pl.DataFrame(rows).write_csv(path)
+        return path
+
+    return file
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from pipeline import scoring
 from pipeline.config import Config, Dense, Examples, Listwise, Pointwise, Tfidf, load
-from pipeline.data import COLUMNS, LABEL_COLUMNS, Competition, label_hash, labels_of, queries_of, read_examples
+from pipeline.data import Competition, label_hash, labels_of, queries_of, read_examples
 from pipeline.metrics import per_query
 from pipeline.models.encoder import Kind
 from pipeline.models.hashed import HashedEncoder
@@ -39,24 +39,6 @@ def competition() -> Competition:
     return opened(load(HASHED, ["sample.train=60", "sample.test=8"]), None)
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    """A file with a question for each label given, whose answer A is right and B has the label."""
-
-    def file(*labels: int, text: str = "What is {}?") -> Path:
-        rows = [
-            {column: "" for column in (*COLUMNS.values(), *LABEL_COLUMNS.values())}
-            | {"QuestionId": str(n), "CorrectAnswer": "A", "QuestionText": text.format(label), "AnswerBText": f"b{label}"}
-            | {LABEL_COLUMNS["B"]: str(label)}
-            for n, label in enumerate(labels)
-        ]
-        path = tmp_path / "examples.csv"
-        pl.DataFrame(rows).write_csv(path)
-        return path
-
-    return file
-
-
 def catalog_of(*names: str) -> pl.DataFrame:
     return pl.DataFrame(list(enumerate(names)), schema=CATALOG.columns, orient="row")
 
@@ -67,16 +49,18 @@ def answers_to(query_ids: list[str], labels: list[int], counts: list[bool]) -> p
     return frame.select(pl.col(name).cast(dtype) for name, dtype in EXAMPLES.columns.items())
 
 
-def test_examples_are_the_labelled_answers_with_ids_of_their_own(competition: Competition, write: Callable[..., Path]) -> None:
-    file = write(3, 4, 3)
+def test_examples_are_the_labelled_answers_with_ids_of_their_own(
+    competition: Competition, examples_file: Callable[..., Path]
+) -> None:
+    file = examples_file(3, 4, 3)
     found = check(read_examples([file, file], competition.catalog, competition.test), EXAMPLES)
     assert found["label_id"].to_list() == [3, 4, 3, 3, 4, 3]
     assert found["query_id"].to_list() == ["0:0_B", "0:1_B", "0:2_B", "1:0_B", "1:1_B", "1:2_B"]
 
 
-def test_an_example_counts_only_where_its_label_still_has_its_name(write: Callable[..., Path]) -> None:
+def test_an_example_counts_only_where_its_label_still_has_its_name(examples_file: Callable[..., Path]) -> None:
     """The same ids mean other things in another competition."""
-    file, names = write(0, 1, 2), ("Adds the parts", "Turns the wrong way", "Counts the sides")
+    file, names = examples_file(0, 1, 2), ("Adds the parts", "Turns the wrong way", "Counts the sides")
     hashes = pl.DataFrame({"MisconceptionId": [0, 1, 2], "Sha256": [label_hash(name) for name in names]})
     hashes.write_csv(labels_of(file))
     nothing = pl.DataFrame(schema={"question_id": pl.String, "question": pl.String})
@@ -87,11 +71,11 @@ def test_an_example_counts_only_where_its_label_still_has_its_name(write: Callab
 
 @pytest.mark.parametrize("side", ["train", "test"])
 def test_a_question_of_the_competition_is_never_an_example(
-    competition: Competition, write: Callable[..., Path], side: str
+    competition: Competition, examples_file: Callable[..., Path], side: str
 ) -> None:
     """Planted leak: train.csv given as examples would tell each label to whoever ranks its own question."""
     questions: pl.DataFrame = getattr(competition, side)
-    file = write(3, text=questions["question"][0].replace("{", "{{").replace("}", "}}").upper())
+    file = examples_file(3, text=questions["question"][0].replace("{", "{{").replace("}", "}}").upper())
     spec = Tfidf(examples=(str(file),))
     assert scoring.examples_of(competition, spec)["counts"].to_list() == [False]
     apart = replace(competition, **{side: questions.slice(1)})
@@ -221,11 +205,11 @@ def test_a_default_config_names_examples_that_are_there() -> None:
 
 @pytest.mark.parametrize("kind", [Listwise, Pointwise])
 def test_a_candidate_shows_so_many_of_its_examples_behind_its_name(
-    kind: type[Listwise | Pointwise], competition: Competition, write: Callable[..., Path]
+    kind: type[Listwise | Pointwise], competition: Competition, examples_file: Callable[..., Path]
 ) -> None:
     catalog = competition.catalog
     known, bare = catalog["label_id"][:2]
-    spec = kind(depth=2, shots=2, examples=(str(write(*[known] * 3)),))
+    spec = kind(depth=2, shots=2, examples=(str(examples_file(*[known] * 3)),))
     queries = queries_of(competition.test).head(1)
     pool = run(queries.select("query_id").join(catalog.select("label_id").head(2), how="cross").with_columns(score=0.0))
     reader = Reader()
@@ -238,8 +222,10 @@ def test_a_candidate_shows_so_many_of_its_examples_behind_its_name(
     assert re.search(rf"{re.escape(names[bare])}$", asked, re.MULTILINE), "nothing stands behind a name without examples"
 
 
-def test_a_judge_is_not_shown_the_competition_s_own_questions(competition: Competition, write: Callable[..., Path]) -> None:
+def test_a_judge_is_not_shown_the_competition_s_own_questions(
+    competition: Competition, examples_file: Callable[..., Path]
+) -> None:
     asked = competition.test["question"][0].replace("{", "{{").replace("}", "}}")
-    spec = Listwise(shots=1, examples=(str(write(competition.catalog["label_id"][0], text=asked)),))
+    spec = Listwise(shots=1, examples=(str(examples_file(competition.catalog["label_id"][0], text=asked)),))
     assert scoring.shown_to(competition, spec).equals(competition.catalog)
     assert scoring.shown_to(competition, Listwise()) is competition.catalog

@@ -8,7 +8,6 @@ from subprocess import CompletedProcess
 from threading import Thread
 from typing import Any
 
-import polars as pl
 import pytest
 from vllm_stand_in import StandIn, arithmetic
 
@@ -21,7 +20,6 @@ from pipeline.store import Store
 pytest.importorskip("torch", reason="the models' packages are not installed")
 pytest.importorskip("openai", reason="the models' packages are not installed")
 
-WRITTEN = Path(__file__).parent / "golden" / "written.csv"  # one question, three labelled answers
 HASHED = Path(__file__).parent.parent / "configs" / "hashed.yaml"
 SMALL = ["sample.train=40", "sample.test=2", "rerank.judge=null", "fit.folds=2"]
 WAYS = {
@@ -65,15 +63,14 @@ def test_tokens_are_counted_as_sent_as_computed_and_as_they_would_be_with_every_
     assert all(row["of least"] == pytest.approx(row["computed"] / row["least"]) for row in costs.values())
 
 
-def test_a_judge_is_shown_examples_and_its_own_words_as_in_a_run(compared: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_judge_is_shown_examples_and_its_own_words_as_in_a_run(
+    compared: Callable[..., Any], examples_file: Callable[..., Path]
+) -> None:
     """Each candidate has one example of 24 words, and every prompt the same words of the judge, the naive way's too."""
-    (written,) = pl.read_csv(WRITTEN, schema_overrides={"CorrectAnswer": pl.String}).to_dicts()
-    labels = opened(load(HASHED, SMALL), None).catalog["label_id"]
-    rows = [written | {"QuestionId": i, "QuestionText": "so " * 24, "MisconceptionBId": i} for i in labels]
-    pl.DataFrame(rows).write_csv(tmp_path / "examples.csv")
+    examples = examples_file(*opened(load(HASHED, SMALL), None).catalog["label_id"], text="so " * 24)
     own = "dtype: float32, chunk: 4, "
     bare = compared("yes_no")[1]["yes_no"]
-    shown = compared("yes_no", own=f"{own}shots: 1, examples: [{tmp_path / 'examples.csv'}]")[1]["yes_no"]
+    shown = compared("yes_no", own=f"{own}shots: 1, examples: [{examples}]")[1]["yes_no"]
     assert shown["sent"] >= bare["sent"] + 24 * bare["prompts"]
     costs = compared("yes_no", own=f"{own}reasoning: 4", naive=2)[1]
     assert costs["yes_no"]["sent"] > bare["sent"] and costs["yes_no"]["apart"] < 1e-3

@@ -9,7 +9,8 @@ import atexit
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ class Model(Protocol):
 
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of mallopt(3)
+MAPS = 65536  # what glibc begins with
 
 M = TypeVar("M", bound=Model)
 _held: dict[Hashable, Any] = {}
@@ -37,15 +39,23 @@ def glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "mallopt") else None
 
 
-def keep_pages() -> None:
-    """Have what tensors leave lie ready for the next ones.
+@contextmanager
+def pages_kept() -> Iterator[None]:
+    """What tensors leave lies ready for the next ones until the block ends, and is then given back.
 
     By itself the C library gives a large tensor's pages back at once, and for the next one the system fills as many with zeros:
     a training step of all 494M weights takes two cores without bfloat16 14 seconds instead of 20.
     """
-    if library := glibc():
-        library.mallopt(MMAP_MAX, 0)
-        library.mallopt(TRIM_THRESHOLD, -1)
+    if not (library := glibc()):
+        yield
+        return
+    library.mallopt(MMAP_MAX, 0)
+    library.mallopt(TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        library.mallopt(MMAP_MAX, MAPS)
+        library.malloc_trim(0)
 
 
 def held(key: Hashable, load: Callable[[], M]) -> M:
@@ -72,8 +82,6 @@ def release() -> None:
     while _held:
         _held.popitem()[1].close()
     gc.collect()
-    if library := glibc():
-        library.malloc_trim(0)
     if device() == "cuda":
         import torch
 

@@ -91,7 +91,8 @@ def hard_first(places: Sequence[int], train: pl.DataFrame, told: pl.DataFrame, d
 
 
 def _stored(names: Sequence[str], setting: str, queries: pl.DataFrame, catalog: pl.DataFrame) -> pl.DataFrame:
-    """What the stored runs `names` say of `queries`, each query in one of them at the most."""
+    """What the stored runs `names` say of `queries`, each query in one of them at the most. Raises as `candidates` does, and
+    names the `setting`."""
     remedy = f"Check {setting}."
     told = [pl.DataFrame(schema=RUN.columns), *(_held(Path(name), queries, remedy) for name in names)]
     known, held = pl.concat(told), pl.concat([each["query_id"].unique() for each in told])

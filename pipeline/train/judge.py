@@ -25,7 +25,7 @@ from pipeline.train.card import judge_card
 from pipeline.train.folder import Folder, known_before, stage_of
 from pipeline.train.held import Held
 from pipeline.train.loop import Places, Task
-from pipeline.train.pointwise import Asked, Lists, Ranking, lists
+from pipeline.train.pointwise import Lists, Ranking, Wording, lists
 from pipeline.train.rows import repeated, rows_for
 from pipeline.train.units import Embedder, refuse_frozen
 
@@ -67,28 +67,28 @@ def train(competition: Competition, config: Config, fold: int | None, out: Path)
     learning = Embedder(judge, recipe.frozen if recipe.epochs > 1 else 0, sources.fingerprint(base))
     shown = [[label, *others] for label, others in zip(rows.train["label_id"], negatives, strict=True)]
     odds = taught(rows.train, shown, catalog, recipe)
-    ask = Asked(dict(catalog.iter_rows()), shots_of(competition, spec), spec)
-    units = lists(learning, rows.train, shown, ask)
+    wording = Wording(dict(catalog.iter_rows()), shots_of(competition, spec), spec)
+    units = lists(learning, rows.train, shown, wording)
     held = ranking = None
     scores: list[dict[str, Any]] = []
     if fold is not None:
         known = told.join(rows.queries, on="query_id", how="semi")
-        held = Held(rows, Ranking(Embedder(judge, 0, learning.weights), rows.queries, known, catalog, ask))
+        held = Held(rows, Ranking(Embedder(judge, 0, learning.weights), rows.queries, known, catalog, wording))
         scores = [{"stage": "candidates"} | row for row in held.scores(known)]
     adapters.add(model, recipe.lora, recipe.frozen, recipe.room)
     if recipe.start:
         adapters.begin(model, sources.shipped(recipe.start), recipe.room)
     log.info("learning from %d answers of %d questions", rows.train.height, rows.train["question_id"].n_unique())
     places = repeated(rows.train["question_id"].to_list(), recipe.repeat)
-    if recipe.order == "hard":
+    if hard := recipe.order == "hard":
         places = hard_first(places, rows.train, told, spec.depth, recipe.seed)
-    task = Task(Lists(model, learning, units, odds, recipe), {"place": places}, Places(), ordered=recipe.order == "hard")
+    task = Task(Lists(model, learning, units, odds, recipe), {"place": places}, Places(), ordered=hard)
     seconds = place.train(model, task, held, recipe)
 
     if held:
         ranking = held.run()
         scores += [{"stage": "judge"} | row for row in held.scores(ranking)]
     record = place.record(seconds, scores, before | set(text_hashes(rows.train)))
-    card = judge_card(record, spec, recipe, rows.train, ask.about)
+    card = judge_card(record, spec, recipe, rows.train, wording.about)
     place.write(record, card, ranking, lambda folder: adapters.save(model, spec.weights, folder))
     return scores

@@ -109,7 +109,6 @@ def run(model: SentenceTransformer, task: Task, evaluator: BaseEvaluator | None,
 
     Raises `InputError` when memory runs out.
     """
-    memory.keep_pages()
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=spec.epochs,
@@ -146,7 +145,8 @@ def run(model: SentenceTransformer, task: Task, evaluator: BaseEvaluator | None,
     if checkpoint:
         log.info("going on from %s", checkpoint)
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with memory.pages_kept():
+            trainer.train(resume_from_checkpoint=checkpoint)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise

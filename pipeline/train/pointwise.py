@@ -29,7 +29,7 @@ NODES = 1024  # computed at a time where there are gradients: more trees a batch
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wording:
     """How a judge that learns is asked: as it will be, but no label has an example of the question that is asked about."""
 
     names: Mapping[int, str]
@@ -42,10 +42,10 @@ class Asked:
         return prompts.pointwise(row, prompts.candidate(self.names[label], others[: self.spec.shots]), self.spec.prompt)
 
 
-def lists(embedder: Embedder, queries: pl.DataFrame, shown: Sequence[Sequence[int]], asked: Asked) -> list[Unit]:
+def lists(embedder: Embedder, queries: pl.DataFrame, shown: Sequence[Sequence[int]], wording: Wording) -> list[Unit]:
     """A unit for each row of `queries`: the prompts that ask about the labels `shown` to it."""
     rows = zip(queries.iter_rows(named=True), shown, strict=True)
-    return embedder.units([[asked.about(row, label) for label in labels] for row, labels in rows], shown)
+    return embedder.units([[wording.about(row, label) for label in labels] for row, labels in rows], shown)
 
 
 class Lists(nn.Module):
@@ -86,11 +86,11 @@ class Ranking:
     """How a judge that learns orders the candidates of queries."""
 
     def __init__(
-        self, embedder: Embedder, queries: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, asked: Asked
+        self, embedder: Embedder, queries: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, wording: Wording
     ) -> None:
-        self.embedder, self.told, self.prior = embedder, told, asked.spec.prior
-        self.rows = candidates(queries, catalog, told, asked.spec.depth)
-        self.units = lists(embedder, self.rows, self.rows["label_id"].to_list(), asked)
+        self.embedder, self.told, self.prior = embedder, told, wording.spec.prior
+        self.rows = candidates(queries, catalog, told, wording.spec.depth)
+        self.units = lists(embedder, self.rows, self.rows["label_id"].to_list(), wording)
 
     def __call__(self) -> pl.DataFrame:
         """The run: the `depth` best by their margins and `prior`, what lies deeper as it was told."""
