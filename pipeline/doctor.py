@@ -6,12 +6,13 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import Bm25, Config, Dense, Listwise, Pointwise, Tfidf
 from pipeline.errors import InputError
 from pipeline.models import sources, vllm_process, vllm_reading
-from pipeline.models.device import best_dtype, device, dtype_of
+from pipeline.models.device import best_dtype, device, dtype_of, settled
 from pipeline.store import cache_folder, versions
 
 Rows = list[tuple[str, str]]
@@ -68,7 +69,8 @@ def _stages(config: Config) -> Rows:
         elif isinstance(spec, Bm25):
             rows.append((name, "BM25 by bm25s, on the processor: needs no weights"))
         elif isinstance(spec, Dense):
-            rows.append((name, f"{_model(spec, 'sentence-transformers')}; {sources.whereabouts(spec.weights)}"))
+            found = _tried(lambda: _model(spec, "sentence-transformers"))  # noqa: B023
+            rows.append((name, f"{found}; {sources.whereabouts(spec.weights)}"))
         else:
             rows.append((name, f"{spec.kind}, {_engine(spec)}; {sources.whereabouts(spec.weights)}"))
     blender = "LightGBM lambdarank, on the processor" if config.blend else "none: reciprocal rank fusion is the last stage"
@@ -80,7 +82,7 @@ def _engine(spec: Listwise | Pointwise) -> str:
         return "a weightless stand-in, as the config says"
     if spec.url:
         return f"a vLLM server at {spec.url}"
-    model = _model(spec, "vllm" if spec.own.engine in ("vllm", "server") else "transformers")
+    model = _tried(lambda: _model(spec, "vllm" if settled(spec).engine in ("vllm", "server") else "transformers"))
     if spec.engine != "ray":
         return model
     if importlib.util.find_spec("ray") is None:
@@ -94,8 +96,12 @@ def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:
     find = vllm_process.find if package == "vllm" else importlib.util.find_spec
     if find(package.replace("-", "_")) is None:
         return f"CANNOT RUN: {package} is not installed (pip install '.[cpu]' or '.[gpu]')"
+    return f"{package} on {device()} in {dtype_of(spec.dtype)}"
+
+
+def _tried(tell: Callable[[], str]) -> str:
     try:
-        return f"{package} on {device()} in {dtype_of(spec.dtype)}"
+        return tell()
     except ImportError as error:
         return f"CANNOT RUN: torch cannot be imported ({error})"
 

@@ -18,13 +18,13 @@ from pipeline import blend, shift, submission
 from pipeline.budget import Budget, OutOfTime, stopped_after
 from pipeline.bundle import Bundle
 from pipeline.chain import Chain, out_of_fold
-from pipeline.config import Config, Dense, Judge
+from pipeline.config import Config, Dense, Judge, Spec
 from pipeline.data import Competition, queries_of, text_hashes
 from pipeline.errors import InputError
 from pipeline.features import features, label_stats, votes
 from pipeline.folds import make_folds, one_out
 from pipeline.metrics import evaluate
-from pipeline.models.encoder import learnt
+from pipeline.models import encoder
 from pipeline.near import answers_of, near_of, told_of
 from pipeline.rerank import by_promise, prompts_of
 from pipeline.schema import LABEL_STATS, QRELS
@@ -80,7 +80,8 @@ def predict(
     final = submission.rows(list(done.stages.values())[-1], queries, catalog)
     if truth is None:
         return Prediction(queries, catalog, done.stages, final, [])
-    if known := set(text_hashes(competition.test)) & {*bundle.trained_on, *_known(bundle.config)}:
+    learnt = {*bundle.trained_on, *_known({**bundle.config.retrieve, **bundle.config.rerank})}
+    if known := learnt & set(text_hashes(competition.test)):
         log.warning("the bundle or a retriever was fitted on %d of these questions: the scores below flatter it", len(known))
     seen = truth.join(bundle.label_stats, on="label_id", how="semi")
     return Prediction(queries, catalog, done.stages, final, table(done, truth, seen))
@@ -120,7 +121,7 @@ def fit(competition: Competition, config: Config, store: Store, budget: Budget |
     if train is None or qrels is None or qrels.is_empty():
         return Bundle(config, None, pl.DataFrame(schema=LABEL_STATS.columns), None, [], [])
     stats = label_stats(qrels, queries_of(train))
-    if config.blend is None and _not_learnt(train, config).is_empty():
+    if config.blend is None and _not_learnt(train, config.retrieve).is_empty():
         return Bundle(config, None, stats, None, [], text_hashes(train))
     done, chain = out_of_fold_stages(competition, config, store, budget=budget)
     booster = moved = None
@@ -169,15 +170,16 @@ def out_of_fold_stages(
 ) -> tuple[Scored, Chain]:
     """Every stage before the blender on training questions that no retriever was trained on, and the chain of their folds.
 
-    `given` are out-of-fold runs of retrievers and judges that were trained fold by fold. Raises `InputError` where no question
-    is left and, if `strict`, where a fold does not reach its share of unseen labels.
+    What a judge was trained on it does not judge. `given` are out-of-fold runs of retrievers and judges that were trained fold
+    by fold. Raises `InputError` where no question is left and, if `strict`, where a fold does not reach its share of unseen
+    labels.
     """
     train, qrels = labelled(competition)
-    asked = {
-        room: {name: spec for name, spec in stages.items() if name not in (given or {})}
-        for room, stages in (("retrieve", config.retrieve), ("rerank", config.rerank))
-    }
-    everything, fresh = queries_of(train), _not_learnt(train, config.model_copy(update=asked))
+    retrievers, judges = (
+        {name: spec for name, spec in stages.items() if not given or name not in given}
+        for stages in (config.retrieve, config.rerank)
+    )
+    everything, fresh = queries_of(train), _not_learnt(train, retrievers)
     if queries_of(fresh).join(qrels, on="query_id", how="semi").is_empty():
         raise _all_learnt()
     folds = make_folds(fresh, config.fit.folds, config.fit.seed)
@@ -188,7 +190,8 @@ def out_of_fold_stages(
     queries = answers.join(
         draw(answers, config.fit.questions, config.fit.seed), on="query_id", how="semi", maintain_order="left"
     )
-    judged = draw(queries, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
+    strange = queries.join(_not_learnt(train, judges), on="question_id", how="semi", maintain_order="left")
+    judged = draw(strange, config.fit.judged, config.fit.seed) if config.rerank else queries.clear()
     log.info("fitting on %d labelled answers, of which the judge is to score %d", queries.height, judged.height)
     shown = [(side.held.select("query_id"), answers_of(competition, side.train)) for side in sides]
     done = pooled(queries, competition, config, store, given, budget, told=shown)
@@ -217,7 +220,7 @@ def held_out(
     Raises `InputError` where a model was trained on all of them.
     """
     train, _ = labelled(competition)
-    fresh = _not_learnt(train, config)
+    fresh = _not_learnt(train, {**config.retrieve, **config.rerank})
     parts = [training_rows(competition, config.fit, k) for k in (range(config.fit.folds) if fold is None else (fold,))]
     queries = pl.concat([part.queries for part in parts]).join(fresh, on="question_id", how="semi", maintain_order="left")
     qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))
@@ -227,12 +230,13 @@ def held_out(
     return queries, qrels.join(queries, on="query_id", how="semi"), seen, told
 
 
-def _not_learnt(questions: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """The questions that no model was trained on: its ranking of the others says nothing of how it ranks a test."""
-    known = _known(config)
+def _not_learnt(questions: pl.DataFrame, stages: Mapping[str, Spec]) -> pl.DataFrame:
+    """The questions that none of the stages was trained on: its ranking of the others says nothing of how it ranks a test."""
+    known = _known(stages)
     fresh = questions.filter(pl.Series([text not in known for text in text_hashes(questions)], dtype=pl.Boolean))
     if fresh.height < questions.height:
-        log.info("a model was trained on %d of the training questions: left out", questions.height - fresh.height)
+        count = questions.height - fresh.height
+        log.info("%s: trained on %d of the training questions, which are left out", " or ".join(stages), count)
     return fresh
 
 
@@ -245,10 +249,9 @@ def _all_learnt() -> InputError:
     )
 
 
-def _known(config: Config) -> set[str]:
-    """The hashes of the questions that the retrievers and the judges were trained on."""
-    specs = (*config.retrieve.values(), *config.rerank.values())
-    return {text for spec in specs if isinstance(spec, Dense | Judge) for text in learnt(spec)}
+def _known(stages: Mapping[str, Spec]) -> set[str]:
+    """The hashes of the questions that retrievers and judges were trained on."""
+    return {text for spec in stages.values() if isinstance(spec, Dense | Judge) for text in encoder.learnt(spec)}
 
 
 def draw(queries: pl.DataFrame, questions: int | None, seed: int) -> pl.DataFrame:

@@ -115,11 +115,11 @@ class Need:
 Model = Dense | Listwise | Pointwise
 
 
-def models(config: Config) -> dict[str, Model]:
-    """The stages that hold weights."""
+def models(config: Config, gpu: bool) -> dict[str, Model]:
+    """The stages that hold weights, judges with the engine that they have on a machine with or without a GPU."""
     stages = {**config.retrieve, **config.rerank}
     return {
-        name: spec if isinstance(spec, Dense) else spec.own
+        name: spec if isinstance(spec, Dense) else spec.on(gpu)
         for name, spec in stages.items()
         if isinstance(spec, Model) and spec.weights != sources.HASHED
     }
@@ -134,7 +134,7 @@ def readings(config: Config, competition: Competition, questions: int) -> dict[s
     drawn = pl.concat(known).head(DRAWN)
     queries, catalog, times = queries_of(drawn), competition.catalog, questions / drawn.height
     found = {}
-    for name, spec in models(config).items():
+    for name, spec in models(config, gpu=True).items():  # whichever engine "auto" is, it shares beginnings
         if isinstance(spec, Dense):
             shares = spec.attention == "own" and shape(spec.weights).gated  # packed.py: under causal attention alone
             told = query_texts(examples_of(competition, spec), spec)
@@ -195,7 +195,7 @@ def misfit(found: Sequence[Need], config: Config, machine: Machine, hours: float
     stages' time is more than there is."""
     for each in found:
         if each.memory > each.room:
-            return _too_large(each, models(config)[each.stage], machine)
+            return _too_large(each, models(config, machine.gpu)[each.stage], machine)
     if not machine.gpu and (total := sum(each.memory for each in found)) > machine.memory:
         return _fault("all stages", machine, _gib(total), f"{_gib(machine.memory)} at most", "Take smaller weights.")
     if (seconds := sum(each.seconds for each in found)) <= 3600 * hours:
@@ -235,7 +235,7 @@ def estimate(
 ) -> tuple[list[dict[str, str]], InputError | None]:
     """A row a stage of what it wants of a machine, and why the machine is refused, if it is."""
     try:
-        found = [need(name, spec, read[name], machine) for name, spec in models(config).items()]
+        found = [need(name, spec, read[name], machine) for name, spec in models(config, machine.gpu).items()]
     except InputError as fault:
         return [], fault
     rows = [

@@ -101,8 +101,8 @@ def test_a_number_with_an_exponent_is_a_number_in_a_file_too(tmp_path: Path) -> 
 
 
 def test_a_stage_is_swapped_by_its_kind_and_starts_from_that_kinds_defaults() -> None:
-    config = load(overrides=["rerank.judge.depth=26", "rerank.judge.kind=pointwise"])
-    assert config.rerank == {"judge": Pointwise()}
+    config = load(overrides=["rerank.judge.depth=26", "rerank.judge.kind=listwise"])
+    assert config.rerank == {"judge": Listwise()}
     assert load(overrides=["retrieve.dense={kind: tfidf, ngrams: 1}"]).retrieve["dense"] == Tfidf(ngrams=1)
 
 
@@ -110,7 +110,7 @@ def test_null_deletes_a_stage_and_another_name_adds_one() -> None:
     config = load(overrides=["retrieve.dense=null", "rerank.judge=null", "blend=null"])
     assert (list(config.retrieve), config.rerank, config.blend) == (["lexical", "minilm"], {}, None)
     added = load(overrides=["rerank.second={kind: listwise, depth: 5}"])
-    assert added.rerank == {"judge": Listwise(), "second": Listwise(depth=5)}
+    assert added.rerank == {"judge": Config().rerank["judge"], "second": Listwise(depth=5)}
 
 
 @pytest.mark.parametrize(
@@ -166,15 +166,21 @@ def test_without_its_lexical_retriever_a_config_still_loads() -> None:
 
 
 def test_a_judge_s_prompt_is_a_template_or_a_file_of_one_and_what_is_kept_is_its_text(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("{question} {wrong} {candidates}\n", encoding="utf-8")
+    (tmp_path / "mine.txt").write_text("{question} {wrong} {candidate}\n", encoding="utf-8")
     by_file = load(overrides=[f"rerank.judge.prompt={tmp_path / 'mine.txt'}"])
-    assert by_file == load(overrides=["rerank.judge.prompt='{question} {wrong} {candidates}'"])
+    assert by_file == load(overrides=["rerank.judge.prompt='{question} {wrong} {candidate}'"])
     assert load(under=by_file) == by_file
     for prompt, told in (
         (tmp_path / "other.txt", "No such file"),
-        ("'{question} {wrong} {candidate}'", "no placeholder {candidate}"),
+        ("'{question} {wrong} {candidates}'", "no placeholder {candidates}"),
     ):
         with pytest.raises(InputError, match=re.escape(told)):
             load(overrides=[f"rerank.judge.prompt={prompt}"])
     with pytest.raises(InputError, match=re.escape("the prompt lacks {reasoning}")):
-        load(overrides=[f"rerank.judge.prompt={tmp_path / 'mine.txt'}", "rerank.judge.reasoning=20"])
+        load(overrides=[f"rerank.judge={{prompt: {tmp_path / 'mine.txt'}, reasoning: 20, adapter: null}}"])
+
+
+def test_a_judge_s_engine_is_the_machine_s_its_own_or_that_of_its_workers() -> None:
+    settings: tuple[dict[str, Any], ...] = ({}, {"engine": "server"}, {"engine": "ray"}, {"engine": "ray", "worker": "tree"})
+    for gpu, engines in ((True, ["vllm", "server", "vllm", "tree"]), (False, ["tree", "server", "vllm", "tree"])):
+        assert [Pointwise(**each).on(gpu).engine for each in settings] == engines

@@ -65,7 +65,7 @@ Run = Callable[..., "subprocess.Popen[str]"]
 def submit(tmp_path: Path, tiny_chat: Path, hashed: tuple[str, ...], kaggle: Path) -> Run:
     """Starts `eedi submit` on the tiny competition, with a judge in four chunks for the fit and two for the test."""
     (tmp_path / "mortal_engine.py").write_text(ENGINE, encoding="utf-8")
-    judge = {"engine": "server", "weights": str(tiny_chat), "dtype": "float32", "chunk": 6, "depth": 5}
+    judge = {"kind": "listwise", "engine": "server", "weights": str(tiny_chat), "dtype": "float32", "chunk": 6, "depth": 5}
     path = os.pathsep.join(map(str, (tmp_path, TESTS, TESTS.parent)))
 
     def start(*arguments: str, cache: str = "cache", **environment: str) -> subprocess.Popen[str]:

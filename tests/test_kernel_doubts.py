@@ -36,7 +36,15 @@ def test_a_judge_by_vllm_without_a_wheelhouse_is_doubted_and_no_fault(
     assert caplog.messages == told
 
 
+@pytest.mark.parametrize("accelerator", ["NvidiaTeslaT4", None])
+def test_a_judge_whose_engine_the_machine_chooses_is_doubted_where_that_is_vllm(
+    tmp_path: Path, accelerator: str | None
+) -> None:
+    built = kernel(tmp_path, {"weights": JUDGE}, settings=TINY.model_copy(update={"accelerator": accelerator}))
+    assert any(doubts(built.folder).values()) == (accelerator is not None)
+
+
 def test_the_verb_tells_a_doubt_and_ends_well(eedi: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
-    told = eedi("kernel", "check", kernel(tmp_path, {"weights": JUDGE}).folder)
+    told = eedi("kernel", "check", kernel(tmp_path, {"engine": "vllm", "weights": JUDGE}).folder)
     assert told.returncode == 0 and "DOUBT  a judge by vLLM has its packages\n" in told.stdout, told.stderr
     assert "warning: kernel.yaml, wheelhouse\n" in told.stdout and "error" not in told.stdout

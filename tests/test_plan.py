@@ -99,10 +99,11 @@ def test_a_judge_without_prefix_caching_reads_every_prompt_whole() -> None:
     competition = opened(Config(sample=Sample(train=20, test=5)), None)
     read = {
         engine: plan.readings(load(None, [f"rerank.judge.engine={engine}"]), competition, 100)["judge"]
-        for engine in ("vllm", "transformers")
+        for engine in ("vllm", "auto", "transformers")
     }
+    assert read["vllm"] == read["auto"]
     assert read["vllm"].tokens == read["transformers"].tokens == read["transformers"].computed > read["vllm"].computed
-    assert read["vllm"].texts == 300
+    assert read["vllm"].texts == 300 * Config().rerank["judge"].depth
 
 
 def test_a_larger_test_is_read_longer_and_the_catalogue_once() -> None:
@@ -134,7 +135,7 @@ JUDGE_16 = "rerank.judge={weights: Qwen/Qwen2.5-32B-Instruct, engine_args: {quan
         ("kaggle_t4x2", "fit.seed=1", H100, ("judge on H100", "tensor_parallel_size=2", "1 at most")),
         ("kaggle_t4x2", "retrieve.dense.dtype=bfloat16", T4X2, ("dense on T4x2", "bfloat16", "float16, float32", "dtype=auto")),
         ("kaggle_t4x2", "rerank.judge.orders=40", T4X2, ("all stages on T4x2", "for judge", "its depth or its orders")),
-        ("kaggle_cpu", "retrieve.dense.weights=Qwen/Qwen2.5-7B", FOUR_CORES, ("all stages on four cores", "30.0 GiB at most")),
+        ("kaggle_cpu", "rerank.judge.weights=Qwen/Qwen2.5-7B", FOUR_CORES, ("all stages on four cores", "30.0 GiB at most")),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_to_lower(
@@ -146,7 +147,7 @@ def test_what_does_not_fit_is_refused_with_what_to_lower(
 
 def test_a_processor_holds_all_models_at_once_and_a_gpu_one_at_a_time() -> None:
     config = load(None, ["retrieve.dense.weights=Qwen/Qwen2.5-3B", "rerank.judge.weights=Qwen/Qwen2.5-3B"])
-    gpu = replace(T4X2, memory=14 * plan.GIB)
+    gpu = replace(T4X2, memory=12 * plan.GIB)
     assert refused(config, gpu, questions=1) == ""
     assert "all stages on T4x2" in refused(config, replace(gpu, gpu=False), questions=1)
 

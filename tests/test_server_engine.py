@@ -284,5 +284,5 @@ def test_only_the_engine_of_servers_has_a_server_s_settings() -> None:
 
 
 def test_doctor_says_which_server_would_be_asked() -> None:
-    config = load(overrides=["rerank.judge.engine=server", "rerank.judge.url=http://host:8000/v1"])
+    config = load(overrides=["rerank.judge={engine: server, url: 'http://host:8000/v1', adapter: null}"])
     assert "http://host:8000/v1" in dict(examine(config, None)["the stages"])["judge"]

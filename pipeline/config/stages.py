@@ -11,7 +11,7 @@ from pipeline import prompts
 
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-ADAPTER, SMALL = "bundles/encoder", "bundles/minilm"  # what we trained on Qwen's weights, and on MiniLM's
+ADAPTER, SMALL, JUDGE = "bundles/encoder", "bundles/minilm", "bundles/judge"  # what we trained: on QWEN, on MINILM, on QWEN
 WRITTEN = "bundles/written/questions.csv"  # what we wrote for each label
 LOCAL = ("transformers", "tree")  # engines in this process, without vLLM
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -97,7 +97,7 @@ class Dense(Examples):
 class Judge(Spec):
     """What the two kinds of reranker share."""
 
-    engine: Literal["vllm", "server", "transformers", "tree", "ray", "hashed"] = "vllm"
+    engine: Literal["auto", "vllm", "server", "transformers", "tree", "ray", "hashed"] = "auto"  # on a GPU vllm, else tree
     weights: str = QWEN
     adapter: str | None = None  # a PEFT folder that was trained on these weights
     dtype: Dtype = "auto"
@@ -119,10 +119,10 @@ class Judge(Spec):
     workers: int = Field(2, ge=1)
     ray_args: dict[str, Any] = {}  # Ray's own for each worker, e.g. {num_gpus: 2}
 
-    @property
-    def own(self) -> Self:
-        """What reads the prompts in the end: the spec of a worker where Ray has them."""
-        return self.model_copy(update={"engine": self.worker}) if self.engine == "ray" else self
+    def on(self, gpu: bool) -> Self:
+        """With the engine that reads the prompts in the end: a worker's where Ray has them, the machine's for "auto"."""
+        engine = {"ray": self.worker, "auto": "vllm" if gpu else "tree"}.get(self.engine, self.engine)
+        return self.model_copy(update={"engine": engine})
 
     @field_validator("prompt")
     @classmethod
@@ -141,14 +141,14 @@ class Judge(Spec):
             raise ValueError("url and served are settings of engine=server")
         if self.served and not self.url:
             raise ValueError("served names a model at a url; a server that we start names its own")
-        if self.reasoning and (self.engine not in ("vllm", *LOCAL) or (self.adapter and self.engine != "vllm")):
+        if self.reasoning and (self.engine not in ("auto", "vllm", *LOCAL) or (self.adapter and self.engine != "vllm")):
             raise ValueError("reasoning is written by engine=vllm, or by transformers and tree without an adapter")
         if self.reasoning >= self.max_tokens // 2:
             raise ValueError("reasoning: less than half of max_tokens, which the question needs")
         if self.reasoning and self.prompt and f"{{{prompts.REASONING}}}" not in self.prompt:
             raise ValueError("reasoning: the prompt lacks {reasoning}")
         if self.url and (self.adapter or self.engine_args):
-            raise ValueError("the server at url was started with its own adapter and engine_args; name its adapter by served")
+            raise ValueError("the server at url has its own engine_args and adapter: set adapter=null, and name its by served")
         return self
 
 

@@ -216,12 +216,13 @@ def competition(built: Built) -> Faults:
 def engine(built: Built) -> Faults:
     """Kaggle's image has no vLLM: a judge that runs by it is left out there, and the rest is submitted."""
     for stage, spec in built.config.rerank.items():
-        if spec.own.engine in ("vllm", "server") and not spec.url and not built.wheelhouse:
+        served = spec.on(built.kernel.enable_gpu).engine in ("vllm", "server") and not spec.url
+        if served and not built.wheelhouse:
             yield InputError(
                 "kernel.yaml, wheelhouse",
                 found=f"null, so that Kaggle runs the notebook without {stage}",
                 wanted="vLLM's packages, which its image lacks",
-                remedy="Make them by `eedi kernel wheels`, name them, and build again; or take engine=transformers.",
+                remedy="Make them by `eedi kernel wheels`, name them, and build again; or take engine=tree.",
             )
 
 

@@ -228,7 +228,7 @@ def forecast(built: Built, settings: Settings, test: Path, questions: int, hours
     config = _on_this_machine(built.config, {source: name for name, source in settings.weights.items()})
     read = plan.readings(config, load(test, Data()), questions)
     try:
-        needs = [plan.need(name, spec, read[name], machine) for name, spec in plan.models(config).items()]
+        needs = [plan.need(name, spec, read[name], machine) for name, spec in plan.models(config, machine.gpu).items()]
         fault = plan.misfit(needs, config, machine, hours)
     except InputError as refused:
         needs, fault = [], refused

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from pipeline.config import Judge
+
 
 @cache
 def device() -> str:
@@ -37,3 +39,8 @@ def best_dtype() -> str:
 def dtype_of(setting: str) -> str:
     """The number format that a config's `dtype` means here, by the name that torch and vLLM share."""
     return best_dtype() if setting == "auto" else setting
+
+
+def settled(spec: Judge) -> Judge:
+    """The judge's settings with what "auto" means here: the engine that reads its prompts, and the number format."""
+    return spec.on(gpu=device() == "cuda").model_copy(update={"dtype": dtype_of(spec.dtype)})

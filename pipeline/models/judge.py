@@ -22,7 +22,7 @@ from pipeline.budget import Budget, OutOfTime, Pace, stopped_after
 from pipeline.config import Judge as Spec
 from pipeline.errors import EngineDied, InputError
 from pipeline.models import memory, sources
-from pipeline.models.device import dtype_of
+from pipeline.models.device import settled
 from pipeline.models.hashed import HashedJudge
 from pipeline.store import Store, code
 
@@ -131,6 +131,7 @@ class Engine(Judge, memory.Model, Protocol):
 
 def start(folder: Path, spec: Spec) -> Engine:
     """The engine that `spec` names, loaded."""
+    spec = settled(spec)
     if spec.engine == "vllm":
         from pipeline.models.vllm_engine import VllmJudge
 
@@ -183,8 +184,7 @@ class KeptJudge:
         if not self.pace.fits(0):
             raise OutOfTime
         memory.release()  # the workers may be on this machine's GPU
-        # this machine chooses the number format, because what is kept says that it did
-        spec = self.spec.own.model_copy(update={"dtype": dtype_of(self.spec.dtype)})
+        spec = settled(self.spec)  # this machine chooses the number format, because what is kept says that it did
         began = None
         with stopped_after(self.pace.left):
             found = spread(lambda: KeptJudge(spec, Store()).answers, missing, self.spec.workers, self.spec.ray_args)
@@ -231,9 +231,7 @@ class KeptJudge:
             "code": code(Path(__file__).parent),
             "weights": sources.fingerprint(self._folder),
             "adapter": self.spec.adapter and sources.fingerprint(sources.resolve(self.spec.adapter)),
-            **self.spec.own.model_dump(include={"engine", "engine_args", "url", "served"}),
-            "dtype": dtype_of(self.spec.dtype),
-            "max_tokens": self.spec.max_tokens,
+            **settled(self.spec).model_dump(include={"engine", "engine_args", "url", "served", "dtype", "max_tokens"}),
             "system": texts.JUDGE_SYSTEM,
         }
 
