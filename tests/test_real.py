@@ -30,7 +30,7 @@ pytest.importorskip("vllm", reason="the models' packages are not installed")
 pytestmark = [pytest.mark.real]
 
 ROOT = Path(__file__).parent.parent
-JUDGE = Listwise()
+JUDGE = Listwise(engine="vllm")
 LETTERS = OPTIONS[:5]
 
 

@@ -55,7 +55,7 @@ class Config(Spec):
     rrf_k: int = Field(60, ge=1)
     pool: int = Field(100, ge=25)  # candidates a query that reach the later stages
     rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {
-        "judge": Pointwise(depth=25, prior=2, adapter=JUDGE)
+        "judge": Pointwise(depth=15, prior=3, adapter=JUDGE)
     }
     neighbours: Neighbours | None = Neighbours()
     blend: Blend | None = Blend()  # null: reciprocal rank fusion of all stages
