@@ -52,7 +52,7 @@ def spec(tiny_judge: Path) -> Pointwise:
 
 
 def of_one_process(spec: Pointwise, store: Path) -> pl.DataFrame:
-    found = rerank(QUERIES, CATALOG, POOL, spec.own, Store(store))
+    found = rerank(QUERIES, CATALOG, POOL, spec.on(gpu=False), Store(store))
     memory.release()
     return found
 
