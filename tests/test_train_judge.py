@@ -133,14 +133,19 @@ def test_the_record_gives_settings_that_load_and_the_learnt_questions(adapter: T
     assert known == taught and not known & asked
 
 
-def test_what_a_judge_has_learnt_is_not_fitted_on(adapter: Trained, tmp_path: Path) -> None:
+def test_what_a_judge_has_learnt_it_is_not_asked_about_and_the_blender_does_without_it(
+    adapter: Trained, tmp_path: Path
+) -> None:
     from pipeline import flow
 
     everything = Trained(settings(Path(adapter.config.rerank["judge"].weights), {}), None, tmp_path / "all")
     told = {"retrieve": {"lexical": {"kind": "tfidf"}}, "rerank": {"judge": {"kind": "pointwise", "engine": "hashed"}}}
     told["rerank"]["judge"]["adapter"] = str(everything.out)
-    with pytest.raises(InputError, match="a model was trained on"):
-        flow.fit(everything.competition, Config.model_validate({**told, "sample": {"train": 12, "test": 2}}), Store(tmp_path))
+    config, store = Config.model_validate({**told, "sample": {"train": 12, "test": 2}}), Store(tmp_path)
+    bundle = flow.fit(everything.competition, config, store)
+    assert bundle.booster and not [name for name in bundle.booster.feature_name() if name.startswith("judge")]
+    predicted = flow.predict(everything.competition, bundle, store)
+    assert {"judge", flow.BLEND} <= set(predicted.stages) and predicted.submission.height
     assert everything.scores == [] and not (everything.out / "run.parquet").exists()
     assert "nothing is left to measure on" in everything.card
 
