@@ -6,7 +6,6 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config import Bm25, Config, Dense, Listwise, Pointwise, Tfidf
@@ -69,8 +68,7 @@ def _stages(config: Config) -> Rows:
         elif isinstance(spec, Bm25):
             rows.append((name, "BM25 by bm25s, on the processor: needs no weights"))
         elif isinstance(spec, Dense):
-            found = _tried(lambda: _model(spec, "sentence-transformers"))  # noqa: B023
-            rows.append((name, f"{found}; {sources.whereabouts(spec.weights)}"))
+            rows.append((name, f"{_model(spec)}; {sources.whereabouts(spec.weights)}"))
         else:
             rows.append((name, f"{spec.kind}, {_engine(spec)}; {sources.whereabouts(spec.weights)}"))
     blender = "LightGBM lambdarank, on the processor" if config.blend else "none: reciprocal rank fusion is the last stage"
@@ -82,7 +80,7 @@ def _engine(spec: Listwise | Pointwise) -> str:
         return "a weightless stand-in, as the config says"
     if spec.url:
         return f"a vLLM server at {spec.url}"
-    model = _tried(lambda: _model(spec, "vllm" if settled(spec).engine in ("vllm", "server") else "transformers"))
+    model = _model(spec)
     if spec.engine != "ray":
         return model
     if importlib.util.find_spec("ray") is None:
@@ -90,20 +88,23 @@ def _engine(spec: Listwise | Pointwise) -> str:
     return f"{model}, by {spec.workers} workers of Ray on {os.environ.get('RAY_ADDRESS', 'this machine')}"
 
 
-def _model(spec: Dense | Listwise | Pointwise, package: str) -> str:
+def _model(spec: Dense | Listwise | Pointwise) -> str:
     if spec.weights == sources.HASHED:
         return "a weightless stand-in, as the config says"
-    find = vllm_process.find if package == "vllm" else importlib.util.find_spec
-    if find(package.replace("-", "_")) is None:
-        return f"CANNOT RUN: {package} is not installed (pip install '.[cpu]' or '.[gpu]')"
-    return f"{package} on {device()} in {dtype_of(spec.dtype)}"
-
-
-def _tried(tell: Callable[[], str]) -> str:
     try:
-        return tell()
+        package = _package(spec)
+        find = vllm_process.find if package == "vllm" else importlib.util.find_spec
+        if find(package.replace("-", "_")) is None:
+            return f"CANNOT RUN: {package} is not installed (pip install '.[cpu]' or '.[gpu]')"
+        return f"{package} on {device()} in {dtype_of(spec.dtype)}"
     except ImportError as error:
         return f"CANNOT RUN: torch cannot be imported ({error})"
+
+
+def _package(spec: Dense | Listwise | Pointwise) -> str:
+    if isinstance(spec, Dense):
+        return "sentence-transformers"
+    return "vllm" if settled(spec).engine in ("vllm", "server") else "transformers"
 
 
 def _free(folder: Path) -> int:

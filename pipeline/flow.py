@@ -82,7 +82,7 @@ def predict(
         return Prediction(queries, catalog, done.stages, final, [])
     learnt = {*bundle.trained_on, *_known({**bundle.config.retrieve, **bundle.config.rerank})}
     if known := learnt & set(text_hashes(competition.test)):
-        log.warning("the bundle or a retriever was fitted on %d of these questions: the scores below flatter it", len(known))
+        log.warning("the bundle or a model was fitted on %d of these questions: the scores below flatter it", len(known))
     seen = truth.join(bundle.label_stats, on="label_id", how="semi")
     return Prediction(queries, catalog, done.stages, final, table(done, truth, seen))
 
