@@ -66,8 +66,7 @@ def save(bundle: Bundle, folder: Path) -> None:
 def _with_examples(config: Config, folder: Path) -> Config:
     """The config with its stages' examples as files in the bundle's own folder, where they are copied to."""
     names: dict[str, str] = {}
-    stages = {**config.retrieve, **config.rerank}
-    for reference in sorted({each for spec in stages.values() for each in getattr(spec, "examples", ())}):
+    for reference in sorted({each for spec in config.stages.values() for each in getattr(spec, "examples", ())}):
         names[reference] = f"examples{len(names)}.csv"
         source, copy = shipped(reference), folder / names[reference]
         shutil.copy(source, copy)

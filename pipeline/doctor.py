@@ -62,7 +62,7 @@ def _places(data: Path | None) -> Rows:
 
 def _stages(config: Config) -> Rows:
     rows: Rows = []
-    for name, spec in {**config.retrieve, **config.rerank}.items():
+    for name, spec in config.stages.items():
         if isinstance(spec, Tfidf):
             rows.append((name, "TF-IDF by scikit-learn, on the processor: needs no weights"))
         elif isinstance(spec, Bm25):

@@ -80,7 +80,7 @@ def predict(
     final = submission.rows(list(done.stages.values())[-1], queries, catalog)
     if truth is None:
         return Prediction(queries, catalog, done.stages, final, [])
-    learnt = {*bundle.trained_on, *_known({**bundle.config.retrieve, **bundle.config.rerank})}
+    learnt = {*bundle.trained_on, *_known(bundle.config.stages)}
     if known := learnt & set(text_hashes(competition.test)):
         log.warning("the bundle or a model was fitted on %d of these questions: the scores below flatter it", len(known))
     seen = truth.join(bundle.label_stats, on="label_id", how="semi")
@@ -220,7 +220,7 @@ def held_out(
     Raises `InputError` where a model was trained on all of them.
     """
     train, _ = labelled(competition)
-    fresh = _not_learnt(train, {**config.retrieve, **config.rerank})
+    fresh = _not_learnt(train, config.stages)
     parts = [training_rows(competition, config.fit, k) for k in (range(config.fit.folds) if fold is None else (fold,))]
     queries = pl.concat([part.queries for part in parts]).join(fresh, on="question_id", how="semi", maintain_order="left")
     qrels, seen = (pl.concat(frames) for frames in zip(*((part.qrels, part.seen) for part in parts), strict=True))

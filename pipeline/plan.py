@@ -117,10 +117,9 @@ Model = Dense | Listwise | Pointwise
 
 def models(config: Config, gpu: bool) -> dict[str, Model]:
     """The stages that hold weights, judges with the engine that they have on a machine with or without a GPU."""
-    stages = {**config.retrieve, **config.rerank}
     return {
         name: spec if isinstance(spec, Dense) else spec.on(gpu)
-        for name, spec in stages.items()
+        for name, spec in config.stages.items()
         if isinstance(spec, Model) and spec.weights != sources.HASHED
     }
 

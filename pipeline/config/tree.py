@@ -52,7 +52,7 @@ class Config(Spec):
         ),
         "dense": Dense(adapter=ADAPTER, template="short", examples=(WRITTEN,), **TOLD, bandwidth=0.03, handicap=0.08),
     }
-    rrf_k: int = Field(60, ge=1)
+    rrf_k: int = Field(10, ge=1)  # how little the first ranks count more than the next; 60 in the paper
     pool: int = Field(100, ge=25)  # candidates a query that reach the later stages
     rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {
         "judge": Pointwise(depth=15, prior=3, adapter=JUDGE)
@@ -61,6 +61,11 @@ class Config(Spec):
     blend: Blend | None = Blend()  # null: reciprocal rank fusion of all stages
     fit: Fit = Fit()
     train: Train = Train()
+
+    @property
+    def stages(self) -> dict[str, Bm25 | Tfidf | Dense | Listwise | Pointwise]:
+        """The retrievers and the judges by their names."""
+        return {**self.retrieve, **self.rerank}
 
     @model_validator(mode="after")
     def _has_stages_with_names_of_their_own(self) -> Config:
