@@ -15,7 +15,7 @@ import polars as pl
 
 from pipeline import prompts
 from pipeline.config import Bm25, Config, Dense, Tfidf, YesNo
-from pipeline.data import WRITTEN, Competition, text_hashes
+from pipeline.data import Competition, text_hashes
 from pipeline.errors import InputError
 from pipeline.models.encoder import learnt, recorded
 from pipeline.retrieve import retrieve
@@ -127,12 +127,9 @@ def wrong(train: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, depth:
     """For each row of `train`, QUERIES with a `label_id`, `each` labels of its `depth` best in `told` that are not right.
 
     They are drawn without replacement, a candidate of rank r in proportion to 1 / r. No label of the same question is drawn,
-    nor one that reads like it, nor one that is right for none of the rows: a judge would learn which labels are ever right. The
-    competition's rows and written ones are apart in this. Source: Kool et al., "Stochastic Beams and Where to Find Them"
-    (2019), for drawing by Gumbel noise; Menon et al., "Long-tail learning via logit adjustment" (2021), for why labels that
-    cannot be right are left out.
+    nor one that reads like it. Source: Kool et al., "Stochastic Beams and Where to Find Them" (2019), for drawing by Gumbel
+    noise.
     """
-    train = train.with_columns(written=pl.col("question_id").str.contains(WRITTEN, literal=True))
     named = catalog.select(
         "label_id", name=pl.col("label").map_elements(lambda label: prompts.tidy(label).lower(), return_dtype=pl.String)
     )
@@ -140,8 +137,7 @@ def wrong(train: pl.DataFrame, told: pl.DataFrame, catalog: pl.DataFrame, depth:
     false = (
         ranked(told)
         .filter(pl.col("rank") <= depth)
-        .join(train.select("query_id", "question_id", "written").unique(), on="query_id", maintain_order="left")
-        .join(train, on=["label_id", "written"], how="semi", maintain_order="left")
+        .join(train.select("query_id", "question_id").unique(), on="query_id", maintain_order="left")
         .join(named, on="label_id", maintain_order="left")
         .join(own, on=["question_id", "name"], how="anti", maintain_order="left")
     )
