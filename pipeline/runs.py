@@ -40,7 +40,7 @@ def top_k(a_run: pl.DataFrame, k: int) -> pl.DataFrame:
     return ranked(a_run).filter(pl.col("rank") <= k).drop("rank")
 
 
-def fuse(runs: Mapping[str, pl.DataFrame], k: int = 60) -> pl.DataFrame:
+def fuse(runs: Mapping[str, pl.DataFrame], k: int) -> pl.DataFrame:
     """Reciprocal rank fusion: the sum over runs of 1 / (k + rank).
 
     Source: Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet ..." (SIGIR 2009); k = 60 there.

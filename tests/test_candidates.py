@@ -138,7 +138,7 @@ def test_without_runs_the_retrievers_find_the_candidates_and_several_are_fused(t
     by = {name: retrieve(QUESTIONS, CATALOGUE, words.retrieve[name], store) for name in ("lexical", "second")}
     assert ranked(candidates(QUESTIONS, COMPETITION, words)).drop("score").equals(ranked(by["lexical"]).drop("score"))
     both = settings("retrieve.second={kind: bm25}", "train.judge.by=[lexical, second]")
-    assert candidates(QUESTIONS, COMPETITION, both).equals(fuse(by))
+    assert candidates(QUESTIONS, COMPETITION, both).equals(fuse(by, both.rrf_k))
 
 
 def test_a_question_that_is_an_example_is_not_found_by_itself_but_by_the_others(tmp_path: Path) -> None:

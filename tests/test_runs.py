@@ -86,7 +86,7 @@ def test_fusion_adds_the_reciprocals_of_the_ranks() -> None:
     one = run_of([("1_A", 5, 9.0), ("1_A", 6, 8.0), ("1_A", 7, 7.0)])
     other = run_of([("1_A", 7, 0.2), ("1_A", 5, 0.1), ("1_B", 8, -3.0)])
     expected = run_of([("1_A", 5, 1 / 61 + 1 / 62), ("1_A", 7, 1 / 63 + 1 / 61), ("1_A", 6, 1 / 62), ("1_B", 8, 1 / 61)])
-    assert_frame_equal(fuse({"one": one, "other": other}), expected)
+    assert_frame_equal(fuse({"one": one, "other": other}, k=60), expected)
 
 
 def test_a_small_k_lets_one_first_place_outweigh_two_second_places() -> None:
@@ -102,7 +102,7 @@ def test_a_small_k_lets_one_first_place_outweigh_two_second_places() -> None:
 @settings(deadline=None)
 def test_fusion_knows_neither_the_names_nor_the_order_of_its_runs(tables: list[Rows], order: list[int]) -> None:
     runs = [run_of(rows) for rows in tables]
-    assert_frame_equal(fuse({str(i): runs[i] for i in order}), fuse(dict(zip("abc", runs, strict=True))))
+    assert_frame_equal(fuse({str(i): runs[i] for i in order}, 60), fuse(dict(zip("abc", runs, strict=True)), 60))
 
 
 def test_a_stacked_run_is_the_upper_in_its_order_then_what_only_the_lower_has() -> None:
