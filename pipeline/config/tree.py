@@ -52,7 +52,7 @@ class Config(Spec):
         ),
         "dense": Dense(adapter=ADAPTER, template="short", examples=(WRITTEN,), **TOLD, bandwidth=0.03, handicap=0.08),
     }
-    rrf_k: int = Field(10, ge=1)  # how little the first ranks count more than the next; 60 in the paper
+    rrf_k: int = Field(10, ge=1)  # the smaller, the more the first ranks count; 60 in the paper
     pool: int = Field(100, ge=25)  # candidates a query that reach the later stages
     rerank: dict[str, Annotated[Listwise | Pointwise, Field(discriminator="kind")]] = {
         "judge": Pointwise(depth=15, prior=3, adapter=JUDGE)
@@ -74,7 +74,7 @@ class Config(Spec):
         for name in (self.neighbours and self.neighbours.by) or ():
             if not isinstance(self.retrieve.get(name), Tfidf | Dense):
                 raise ValueError(f"neighbours.by={name}: not a retriever of kind tfidf or dense")
-        for name in (*self.retrieve, *self.rerank):
+        for name in self.stages:
             if not re.fullmatch(r"[A-Za-z]\w*", name) or name in RESERVED or (name in self.retrieve and name in self.rerank):
                 raise ValueError(
                     f"{name!r} cannot name a stage: letters, digits and _, not one of {RESERVED}, not the same in both rooms"
